@@ -1,0 +1,287 @@
+"""Configuration: every limit, default and policy, checked once at start.
+
+Cold. One TOML file (docs/protocol.md lists the keys), or the built-in demo. Values are frozen; children receive them as JSON.
+Relations between limits are asserted beside them, with the reason.
+"""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from engine.records import PRICE_TICKS_MAX, QTY_LOTS_MAX, SLOT_BITS, SYMBOL_INDEX_BITS, pack_name
+
+UNITS = 10**9  # tick and lot are carried as integers of 1e-9
+ITCH_PRICE_MAX = 2**32 - 1  # ITCH price: uint32, four decimals
+ITCH_TICK_UNIT = UNITS // 10**4
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message says which key and why."""
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One tradable symbol. tick and lot are exact decimals in asset units; max_price likewise ("" = as high as can be carried)."""
+
+    symbol: str
+    tick: str = "0.01"
+    lot: str = "1"
+    max_price: str = ""
+
+    @property
+    def tick_units(self) -> int:
+        return decimal_units(self.tick, f"instrument {self.symbol}: tick")
+
+    @property
+    def lot_units(self) -> int:
+        return decimal_units(self.lot, f"instrument {self.symbol}: lot")
+
+    @property
+    def px_max(self) -> int:
+        """Highest price in ticks. By default the highest that ITCH's four decimals carry, where the tick allows them."""
+        if self.max_price:
+            units = decimal_units(self.max_price, f"instrument {self.symbol}: max_price")
+            if units % self.tick_units:
+                raise ConfigError(f"instrument {self.symbol}: max_price {self.max_price} is not a multiple of the tick {self.tick}")
+            return units // self.tick_units
+        if self.tick_units % ITCH_TICK_UNIT == 0:
+            return min(PRICE_TICKS_MAX, ITCH_PRICE_MAX // (self.tick_units // ITCH_TICK_UNIT))
+        return PRICE_TICKS_MAX
+
+
+def decimal_units(text: str, what: str) -> int:
+    """Exact decimal text as an integer of 1e-9; ConfigError when it is not one or not positive."""
+    try:
+        value = Decimal(text) * UNITS
+        units = int(value)
+    except ArithmeticError as error:
+        raise ConfigError(f"{what} must be a decimal number, not {text!r}") from error
+    if value != units or units < 1 or units >= 2**62:
+        raise ConfigError(f"{what} must be a positive multiple of 0.000000001, not {text!r}")
+    return units
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who may trade. `throttle` names a class of Config.throttles."""
+
+    name: str
+    account: int
+    token: str
+    throttle: str = "normal"
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """Token buckets of one class, per session; 0 means without limit. Cancels have their own, higher bucket."""
+
+    name: str
+    orders_per_s: int = 500
+    cancels_per_s: int = 1000
+    window_s: int = 3
+    logout_factor: float = 1.5  # over this share of the rate the session is logged out
+
+
+@dataclass(frozen=True)
+class ShardLimits:
+    """Sizes of one shard's arrays; all memory is taken at start."""
+
+    orders_max: int = 1 << 18
+    levels_max: int = 1 << 15
+    symbols_max: int = 1024
+    sessions_max: int = 4096
+    accounts_max: int = 4096
+    text_ids_max: int = 1 << 16
+    max_walk: int = 100_000
+    slice_events: int = 16_000  # a slice ends before the first unit that would start after this many events
+    events_per_command_max: int = 16_384
+    batch_max: int = 256
+
+    def check(self) -> None:
+        """Raise ConfigError where two limits do not fit."""
+        if not 2 <= self.orders_max < 1 << SLOT_BITS:
+            raise ConfigError(f"orders_max must be 2 .. {(1 << SLOT_BITS) - 1}: the slot is part of order_id")
+        if not 1 <= self.symbols_max < 1 << SYMBOL_INDEX_BITS:
+            raise ConfigError(f"symbols_max must be 1 .. {(1 << SYMBOL_INDEX_BITS) - 1}: the index is part of symbol_id")
+        if self.slice_events + 64 > self.events_per_command_max:
+            raise ConfigError("slice_events + 64 must not exceed events_per_command_max: a unit started must fit")
+        for name in ("levels_max", "sessions_max", "accounts_max", "text_ids_max", "max_walk", "slice_events", "batch_max"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1")
+
+
+@dataclass(frozen=True)
+class GatewayLimits:
+    """Bounds of order entry (RELIABILITY, limits table)."""
+
+    line_bytes_max: int = 2048
+    output_bytes_max: int = 1 << 20
+    sessions_max: int = 1000
+    connections_max: int = 4096
+    connections_per_ip_per_s: int = 0  # 0: without limit (loopback tests open thousands)
+    logon_deadline_s: float = 5.0
+    heartbeat_s: float = 1.0
+    idle_dead_s: float = 15.0
+    auth_failure_delay_s: float = 0.25
+    page_rows_max: int = 100
+
+
+@dataclass(frozen=True)
+class Network:
+    host: str = "127.0.0.1"
+    port: int = 9100
+    feed_group: str = "239.255.70.1"  # shard n uses port feed_port + n
+    feed_port: int = 9200
+    feed_interface: str = "127.0.0.1"
+    directory_port: int = 9199
+    feed_heartbeat_s: float = 1.0
+    datagram_bytes_max: int = 1400
+
+
+@dataclass(frozen=True)
+class Rings:
+    producers: int = 16
+    command_capacity: int = 8192
+    event_capacity: int = 65_536
+
+    def check(self, shard: ShardLimits) -> None:
+        """Raise ConfigError unless capacities are powers of two and the event ring holds four of the longest commands."""
+        for name in ("command_capacity", "event_capacity"):
+            value = getattr(self, name)
+            if value < 2 or value & (value - 1):
+                raise ConfigError(f"{name} must be a power of two")
+        if self.event_capacity < 4 * shard.events_per_command_max:
+            raise ConfigError("event_capacity must be at least 4 * events_per_command_max: half of it is slack for readers")
+
+
+DEMO_INSTRUMENTS = (
+    Instrument("AAPL", "0.01", "1"),
+    Instrument("MSFT", "0.01", "1"),
+    Instrument("BTCUSDT", "0.01", "0.00001"),
+    Instrument("ETHUSDT", "0.01", "0.0001"),
+)
+DEMO_ACCOUNTS = (
+    Account("demo", 1, "demo", "normal"),
+    Account("alice", 2, "alice", "normal"),
+    Account("bob", 3, "bob", "normal"),
+    Account("agents", 4, "agents", "unlimited"),
+    Account("replay", 5, "replay", "unlimited"),
+    Account("bench", 6, "bench", "unlimited"),
+)
+DEMO_THROTTLES = (Throttle("normal"), Throttle("unlimited", 0, 0))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration of one instance."""
+
+    instance: str = "ringbook"
+    shards: int = 0  # 0: one less than the cores really available, at least one
+    idle: str = "adaptive"  # adaptive | spin | park
+    unknown_symbol: str = "create"  # create | reject
+    template: Instrument = field(default_factory=lambda: Instrument("TEMPLATE"))
+    instruments: tuple[Instrument, ...] = DEMO_INSTRUMENTS
+    accounts: tuple[Account, ...] = DEMO_ACCOUNTS
+    throttles: tuple[Throttle, ...] = DEMO_THROTTLES
+    shard: ShardLimits = field(default_factory=ShardLimits)
+    rings: Rings = field(default_factory=Rings)
+    gateway: GatewayLimits = field(default_factory=GatewayLimits)
+    network: Network = field(default_factory=Network)
+
+    def check(self) -> "Config":
+        """Return self, or raise ConfigError naming the first key that cannot be."""
+        self.shard.check()
+        self.rings.check(self.shard)
+        if self.idle not in ("adaptive", "spin", "park"):
+            raise ConfigError(f"idle must be adaptive, spin or park, not {self.idle!r}")
+        if self.unknown_symbol not in ("create", "reject"):
+            raise ConfigError(f"unknown_symbol must be create or reject, not {self.unknown_symbol!r}")
+        if not self.instance.isidentifier() or len(self.instance) > 24:
+            raise ConfigError("instance must be a short identifier: it names the shared memory segments")
+        _check_unique("instrument", [i.symbol for i in self.instruments])
+        _check_unique("account", [a.name for a in self.accounts])
+        _check_unique("account number", [a.account for a in self.accounts])
+        throttles = {t.name for t in self.throttles}
+        for instrument in (*self.instruments, self.template):
+            _check_instrument(instrument)
+        for account in self.accounts:
+            if not 1 <= account.account < self.shard.accounts_max:
+                raise ConfigError(f"account {account.name}: number must be 1 .. {self.shard.accounts_max - 1}")
+            if account.throttle not in throttles:
+                raise ConfigError(f"account {account.name}: no throttle class {account.throttle!r}")
+        return self
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(dataclasses.asdict(self))
+
+
+def _check_unique(what: str, values: list[Any]) -> None:
+    twice = {v for v in values if values.count(v) > 1}
+    if twice:
+        raise ConfigError(f"{what} given twice: {', '.join(map(str, sorted(twice)))}")
+
+
+def _check_instrument(instrument: Instrument) -> None:
+    try:
+        pack_name(instrument.symbol)
+    except ValueError as error:
+        raise ConfigError(f"instrument: {error}") from error
+    tick, lot, px_max = instrument.tick_units, instrument.lot_units, instrument.px_max
+    if not 1 <= px_max <= PRICE_TICKS_MAX:
+        raise ConfigError(f"instrument {instrument.symbol}: max_price must be 1 .. {PRICE_TICKS_MAX} ticks")
+    if tick * lot % UNITS:
+        # Quote units are 1e-9: a lot at one tick must be worth a whole number of them (RULES §9).
+        raise ConfigError(f"instrument {instrument.symbol}: tick x lot must be a whole number of 0.000000001")
+    assert px_max * QTY_LOTS_MAX < 2**62
+
+
+def config_from_mapping(data: dict[str, Any]) -> Config:
+    """Build and check a Config from plain data (TOML or JSON); unknown keys are refused."""
+    nested = {"shard": ShardLimits, "rings": Rings, "gateway": GatewayLimits, "network": Network, "template": Instrument}
+    lists = {"instruments": Instrument, "accounts": Account, "throttles": Throttle}
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key in nested:
+            values[key] = _build(nested[key], value, key)
+        elif key in lists:
+            values[key] = tuple(_build(lists[key], row, key) for row in value)
+        else:
+            values[key] = value
+    return _build(Config, values, "config").check()
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a table")
+    names = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = set(values) - set(names)
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {', '.join(sorted(unknown))}; known: {', '.join(names)}")
+    for name, value in values.items():
+        expected = names[name].type
+        if expected in ("int", int) and type(value) is not int:
+            raise ConfigError(f"{where}.{name}: expected a whole number, not {value!r}")
+        if expected in ("str", str) and not isinstance(value, str):
+            raise ConfigError(f"{where}.{name}: expected text in quotes, not {value!r}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read a TOML file, or give the built-in demo configuration."""
+    if path is None:
+        return Config().check()
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config_from_mapping(data)

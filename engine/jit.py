@@ -1,0 +1,186 @@
+"""The one door to Numba: how every kernel is compiled, cached and warmed.
+
+Cold. Two decorators, nothing else compiles code here:
+
+* ``@kernel``: an entry called from Python once per batch. Cached on disk, releases the GIL.
+* ``@helper``: a small function of a kernel, inlined by the compiler. Plain ``@njit`` helpers cost 8x
+  (reference counts on every array argument); ``_nrt=False`` removes that and turns an allocation into a compile error.
+
+Cache: Numba looks only at the file of the cached function, so a changed constant in another module would leave stale code
+running (measured). Here each module's kernels live in a directory named by a hash of that module and of every project module
+it imports, directly or not, plus library versions, CPU and flavour. A change anywhere below a kernel gives a new directory.
+
+Flavours (RINGBOOK_FLAVOUR): ``prod``; ``check`` adds bounds checking and VERIFY; ``failpoint`` is prod with crash points.
+NUMBA_DISABLE_JIT=1 runs everything as plain Python. Numba has no bounds checking in its own cache key, ours has the flavour.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("engine", "gateway", "feed", "bench", "strategy", "tests")
+FLAVOUR = os.environ.get("RINGBOOK_FLAVOUR", "prod")
+FLAVOURS = ("prod", "check", "failpoint")
+VERIFY = FLAVOUR == "check"
+CACHE_DIRECTORIES_KEPT = 64  # superseded ones are removed oldest first
+CACHE_AGE_KEPT_S = 7 * 86400
+
+if FLAVOUR not in FLAVOURS:
+    raise SystemExit(f"RINGBOOK_FLAVOUR must be one of {', '.join(FLAVOURS)}, not {FLAVOUR!r}")
+if not __debug__:
+    raise SystemExit("python -O removes checks the engine relies on; start without it")
+
+import numba  # noqa: E402  (the environment is judged before a heavy import)
+from numba import njit  # noqa: E402
+
+JIT_DISABLED = bool(numba.config.DISABLE_JIT)
+
+_kernels: list[Any] = []
+_warmups: dict[str, Callable[[], object]] = {}
+_closures: dict[Path, frozenset[Path]] = {}
+_directories: dict[Path, Path] = {}
+
+
+def cache_root() -> Path:
+    """Directory of all compiled kernels: $RINGBOOK_CACHE, else ~/.cache/ringbook (0700: a cache is executable code)."""
+    base = os.environ.get("RINGBOOK_CACHE")
+    root = Path(base) if base else Path.home() / ".cache" / "ringbook"
+    return root / "jit"
+
+
+def _imported_modules(path: Path) -> set[Path]:
+    # Project files that `path` imports, at any depth of its syntax tree.
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    files = set()
+    for name in names:
+        if name.split(".")[0] in PACKAGES:
+            stem = ROOT.joinpath(*name.split("."))
+            files.update(p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file())
+    return files
+
+
+def source_closure(path: Path) -> frozenset[Path]:
+    """`path` and every project file it imports, directly or not."""
+    if path not in _closures:
+        seen, todo = {path}, [path]
+        while todo:
+            for found in _imported_modules(todo.pop()):
+                if found not in seen:
+                    seen.add(found)
+                    todo.append(found)
+        seen.add(Path(__file__).resolve())
+        _closures[path] = frozenset(seen)
+    return _closures[path]
+
+
+def cache_key(path: Path) -> str:
+    """Name of the cache directory for the kernels of `path`."""
+    digest = hashlib.sha256()
+    for source in sorted(source_closure(path)):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    for library in ("numba", "llvmlite", "numpy"):
+        digest.update(f"{library}={importlib.metadata.version(library)};".encode())
+    digest.update(f"{sys.version_info[:2]}{platform.machine()}{platform.processor()}{FLAVOUR}".encode())
+    return f"{path.stem}-{FLAVOUR}-{digest.hexdigest()[:20]}"
+
+
+def _cache_directory(path: Path) -> Path:
+    if path not in _directories:
+        root = cache_root()
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = root.stat()
+        if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o022:
+            raise SystemExit(f"kernel cache {root} is writable by others (compiled code lives there): chmod 700 it")
+        directory = root / cache_key(path)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        os.utime(directory)
+        _directories[path] = directory
+    return _directories[path]
+
+
+def prune_cache() -> int:
+    """Remove superseded kernel directories, oldest first; returns how many went."""
+    root = cache_root()
+    if not root.is_dir():
+        return 0
+    used = set(_directories.values())
+    found = sorted((p for p in root.iterdir() if p.is_dir() and p not in used), key=lambda p: p.stat().st_mtime)
+    horizon = time.time() - CACHE_AGE_KEPT_S
+    excess = len(found) - CACHE_DIRECTORIES_KEPT
+    gone = [p for i, p in enumerate(found) if i < excess or p.stat().st_mtime < horizon]
+    for path in gone:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(gone)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile an entry point: cached, GIL released, no reference counting, nothing may allocate."""
+    if JIT_DISABLED:
+        return function
+    numba.config.CACHE_DIR = str(_cache_directory(Path(function.__code__.co_filename).resolve()))
+    compiled = njit(cache=True, nogil=True, _nrt=False, boundscheck=VERIFY)(function)
+    _kernels.append(compiled)
+    return compiled
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """Compile a part of a kernel; always inlined into its callers."""
+    if JIT_DISABLED:
+        return function
+    return njit(forceinline=True, _nrt=False, boundscheck=VERIFY)(function)
+
+
+def subroutine(function: Callable[..., Any]) -> Any:
+    """Compile a larger part that stays a call of its own: keeps compile time and code size bounded."""
+    if JIT_DISABLED:
+        return function
+    return njit(_nrt=False, boundscheck=VERIFY)(function)
+
+
+def register_warmup(name: str, call: Callable[[], object]) -> None:
+    """Say how the kernels of a module are called once with their real types."""
+    _warmups[name] = call
+
+
+def warm_up(progress: Callable[[int, int, str, float], None] | None = None, only: str = "") -> float:
+    """Run every registered warm-up whose name starts with `only`; returns seconds.
+
+    `progress(done, total, name, seconds)` is called before each (seconds of the previous one) and once at the end.
+    """
+    start = last = time.monotonic()
+    names = [name for name in _warmups if name.startswith(only)]
+    for done, name in enumerate(names):
+        if progress:
+            progress(done, len(names), name, time.monotonic() - last)
+        last = time.monotonic()
+        _warmups[name]()
+    if progress:
+        progress(len(names), len(names), "", time.monotonic() - last)
+    return time.monotonic() - start
+
+
+def freeze_kernels() -> None:
+    """Forbid compiling from now on: a process that trades never waits for LLVM."""
+    for compiled in _kernels:
+        compiled.disable_compile()
+
+
+def kernel_signatures() -> dict[str, int]:
+    """How many argument types each kernel was compiled for; more than one is a bug in a caller."""
+    return {f"{k.py_func.__module__}.{k.__name__}": len(k.signatures) for k in _kernels}

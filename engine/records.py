@@ -1,0 +1,489 @@
+"""Every record layout and every code of the exchange, written down once.
+
+Cold: imported by all processes, executes nothing per record. COMMAND goes from a producer (gateway, supervisor) to a shard,
+EVENT comes back to everybody. The same bytes stand in the command ring, the event ring and, from step 2, the journal and the
+event log; fields of an owner that has not run yet are zero. JSON keys, ITCH messages and the tables of docs/protocol.md are
+derived from this file or tested against it.
+
+Numbers: price in ticks, quantity in lots, both 1 <= n < 2**31; money in the asset's smallest unit; time in nanoseconds.
+A 0 means "none" unless the field says otherwise. Text ids are 36 bytes, zero padded.
+
+Layout rules, asserted below: little endian, aligned, flat (no sub-records), a multiple of 64 and at most 192 bytes, no hole.
+The first 64 bytes hold all that a plain limit order needs.
+"""
+
+import hashlib
+from enum import IntEnum
+
+import numpy as np
+
+PRICE_TICKS_MAX = 2**31 - 1
+QTY_LOTS_MAX = 2**31 - 1
+NOTIONAL_MAX = 2**62 - 1
+SYMBOL_BYTES_MAX = 8
+CLIENT_TEXT_BYTES = 36
+SESSION_NAME_BYTES_MAX = 8
+SLOT_BITS = 24  # order_id = counter << SLOT_BITS | slot
+SYMBOL_INDEX_BITS = 16  # symbol_id = shard << SYMBOL_INDEX_BITS | index, index >= 1
+UNSTATED = 255  # side or tif of a REPLACE that does not name it
+CACHE_LINE = 64
+RULES_VERSION = 1  # raised when the hash of any golden journal changes
+
+
+class CommandKind(IntEnum):
+    """What a COMMAND asks for (RULES §1). TIME, CONTINUE and ACTIVATE come from the shard loop (producer 0)."""
+
+    NEW = 1
+    CANCEL = 2
+    REPLACE = 3
+    MASS_CANCEL = 4
+    QUOTE = 5
+    QUERY_ORDER = 6
+    QUERY_OPEN_ORDERS = 7
+    SESSION_OPEN = 8
+    SESSION_CLOSE = 9
+    TIME = 16
+    CONTINUE = 17
+    ACTIVATE = 18
+    INCARNATION = 19
+    PRODUCER_RESET = 20
+    FEED_STATE = 21  # start and end of a feed session: code in `order_type`
+    OPEN_ACCOUNT = 32
+    LIST_INSTRUMENT = 33
+    SET_PHASE = 34
+    SET_LIMITS = 35
+    KILL_SWITCH = 36
+    DEPOSIT = 37
+    WITHDRAW = 38
+    TRANSFER = 39
+    BUST = 40
+
+
+class EventKind(IntEnum):
+    """Kinds of EVENT, in the order of EVENTS.md §1."""
+
+    ACCEPTED = 1
+    REJECTED = 2
+    REPLACED = 3
+    CANCELED = 4
+    EXPIRED = 5
+    BOOKED = 6
+    FILL = 7
+    REFRESHED = 8
+    PREVENTED = 9
+    TRIGGERED = 10
+    ACTIVATED = 11
+    PARKED = 12
+    REPRICED = 13
+    REDUCED = 14
+    MMP_FIRED = 15
+    PHASE = 16
+    INDICATIVE = 17
+    CROSSED = 18
+    BAND = 19
+    LISTED = 20
+    SESSION = 21
+    SETTLED = 22
+    BALANCE = 23
+    POSITION = 24
+    BUSTED = 25
+    ACCOUNT = 26
+    SUMMARY = 27
+    STATUS = 28
+    CONTINUED = 29
+
+
+class Side(IntEnum):
+    """FIX Side. The value is the index of the side in every per-side array."""
+
+    BUY = 0
+    SELL = 1
+
+
+class OrderType(IntEnum):
+    """RULES §2. Only LIMIT and MARKET trade in rules version 1; the others are refused NOT_SUPPORTED_HERE."""
+
+    LIMIT = 1
+    MARKET = 2
+    MARKET_TO_LIMIT = 3
+    BUDGET = 4
+    STOP = 5
+    STOP_LIMIT = 6
+    TAKE_PROFIT = 7
+    TAKE_PROFIT_LIMIT = 8
+    TRAILING_STOP = 9
+    TRAILING_STOP_LIMIT = 10
+    PEG_PRIMARY = 11
+    PEG_MARKET = 12
+    PEG_MID = 13
+
+
+class TimeInForce(IntEnum):
+    """RULES §2. GTC is zero: a record that names none is good till cancelled."""
+
+    GTC = 0
+    IOC = 1
+    FOK = 2
+    DAY = 3
+    GTD = 4
+    AT_OPEN = 5
+    AT_CLOSE = 6
+    GOOD_FOR_AUCTION = 7
+
+
+class SelfTrade(IntEnum):
+    """Self-trade prevention modes of RULES §5."""
+
+    NONE = 0
+    EXPIRE_TAKER = 1
+    EXPIRE_MAKER = 2
+    EXPIRE_BOTH = 3
+    DECREMENT = 4
+    TRANSFER = 5
+
+
+class CommandFlag(IntEnum):
+    """Bits of COMMAND.flags."""
+
+    POST_ONLY = 1
+    SLIDE = 2
+    HIDDEN = 4
+    REDUCE_ONLY = 8
+    TEXT_ID = 16  # the session's client ids are text
+    CANCEL_DAY_ON_CLOSE = 32  # SESSION_OPEN
+    CANCEL_ALL_ON_CLOSE = 64  # SESSION_OPEN
+    BY_SESSION = 128  # MASS_CANCEL: only this session's orders
+    BY_SIDE = 256  # MASS_CANCEL: only `side`
+    BY_TAG = 512  # MASS_CANCEL: only `tag`
+    BY_SYMBOL = 1024  # MASS_CANCEL: only `symbol_id`
+
+
+class EventFlag(IntEnum):
+    """Bits of EVENT.flags."""
+
+    LAST = 1  # last event of its command (or slice)
+    KEPT = 2  # REPLACED: time priority kept
+    LEFT_BOOK = 4  # REPLACED: the order left its queue
+    WILL_TRADE = 8  # REPLACED: and trades now
+    NON_FIFO = 16
+    PRINTABLE = 32
+    TOP = 64
+    TEXT_ID = 128  # `text` holds the client id
+    DONE = 256  # CONTINUED: nothing left
+    POST_ONLY = 512
+
+
+class Role(IntEnum):
+    """FILL.role."""
+
+    NONE = 0
+    MAKER = 1
+    TAKER = 2
+    AUCTION = 3
+
+
+class Reason(IntEnum):
+    """Why an order was CANCELED or EXPIRED, and what an ACCOUNT event reports."""
+
+    NONE = 0
+    CLIENT = 1
+    MASS = 2
+    DISCONNECT = 3
+    REPLACED_BELOW_FILLED = 4
+    OCO = 5
+    KILL = 6
+    MMP = 7
+    IOC_REMAINDER = 16
+    MARKET_REMAINDER = 17
+    MINIMUM = 18
+    DAY = 19
+    GTD = 20
+    AUCTION_END = 21
+    SELF_TRADE = 22
+    BAND = 23
+    OTO_FAILURE = 24
+    SESSION_OPENED = 32
+    SESSION_CLOSED = 33
+    ACCOUNT_OPENED = 34
+    PRODUCER_RESET = 35
+    INCARNATION = 36
+
+
+class Phase(IntEnum):
+    """RULES §6."""
+
+    NONE = 0
+    PRE_OPEN = 1
+    OPENING_CALL = 2
+    CONTINUOUS = 3
+    VOLATILITY_CALL = 4
+    CLOSING_CALL = 5
+    CLOSED = 6
+    HALTED = 7
+    CANCEL_ONLY = 8
+
+
+class OrderState(IntEnum):
+    """STATUS.role: where an order stands (RULES §1)."""
+
+    NEW = 1
+    PARTIALLY_FILLED = 2
+    FILLED = 3
+    CANCELED = 4
+    EXPIRED = 5
+    REJECTED = 6
+
+
+class RejectCode(IntEnum):
+    """EVENTS.md §2: banded by stage, ascending = order of test, numbers never reused."""
+
+    NONE = 0
+    MALFORMED = 101
+    BAD_FIELD = 102
+    OUT_OF_RANGE = 103
+    BAD_COMBINATION = 104
+    BAD_CLIENT_ID = 105
+    NOT_LOGGED_ON = 201
+    NOT_AUTHORISED = 202
+    DUPLICATE = 203
+    ID_TABLE_FULL = 204
+    ACCOUNT_BLOCKED = 205
+    THROTTLED = 206
+    UNKNOWN_SYMBOL = 301
+    LISTING_REFUSED = 302
+    NOT_IN_PHASE = 303
+    NOT_SUPPORTED_HERE = 304
+    NO_SUCH_AUCTION = 305
+    OFF_TICK = 306
+    OFF_LOT = 307
+    STATIC_BAND = 308
+    NO_BAND = 309
+    ICEBERG_PARTS = 310
+    CAP_REQUIRED = 311
+    EXPIRY_PAST = 312
+    IMMUTABLE = 313
+    TOO_MANY = 314
+    QUOTE_CROSSED = 315
+    INSUFFICIENT_FUNDS = 401
+    INSUFFICIENT_MARGIN = 402
+    MAX_QTY = 403
+    MAX_NOTIONAL = 404
+    MAX_OPEN_ORDERS = 405
+    MAX_POSITION = 406
+    NOT_REDUCING = 407
+    MMP_ACTIVE = 408
+    DEBT = 409
+    UNKNOWN_ORDER = 501
+    WOULD_TRADE = 502
+    NO_LIQUIDITY = 503
+    FOK_UNFILLED = 504
+    BUDGET = 505
+    TRIGGER_TRUE = 506
+    BUSY = 901
+    ORDERS_FULL = 902
+    LEVELS_FULL = 903
+    WALK_TOO_LONG = 904
+    UNAVAILABLE = 905
+
+
+# One COMMAND. Line 0 is all a plain order needs; line 1 its options; line 2 what the journal and text ids add.
+COMMAND = np.dtype(
+    [
+        ("producer_seq", "<i8"),  # gapless per (producer, shard); the readiness word: written last, with release
+        ("receipt_ts", "<i8"),  # CLOCK_MONOTONIC when the producer had read the bytes
+        ("client_order_id", "<i8"),  # the request's own integer id
+        ("order_id", "<i8"),  # target of cancel, replace, query; else 0
+        ("session", "<i4"),  # session slot in this shard (answer of SESSION_OPEN); 0: none
+        ("logon", "<u4"),  # number of the logon that owns the session
+        ("account", "<i4"),
+        ("symbol_id", "<i4"),  # 0: unknown, `symbol` names it
+        ("px", "<i4"),  # limit price or cap, ticks; REPLACE: 0 keeps
+        ("qty", "<i4"),  # lots; REPLACE: new total, 0 keeps; open-order query: most rows
+        ("kind", "u1"),
+        ("producer", "u1"),  # 0 the loop itself, 1 the supervisor, then gateways
+        ("side", "u1"),
+        ("order_type", "u1"),
+        ("tif", "u1"),
+        ("stp", "u1"),
+        ("flags", "<u2"),
+        ("target_client_order_id", "<i8"),  # cancel, replace, query: the order's integer client id
+        ("symbol", "<u8"),  # name, 8 ASCII bytes as stored, zero padded
+        ("px2", "<i4"),  # trigger; ask of a quote; LIST_INSTRUMENT: highest price
+        ("qty2", "<i4"),  # trailing distance; ask quantity of a quote
+        ("peak", "<i4"),
+        ("min_qty", "<i4"),
+        ("amount", "<i8"),  # budget, money, dead-man time; LIST_INSTRUMENT: tick size in 1e-9 units
+        ("expire_ts", "<i8"),  # LIST_INSTRUMENT: lot size in 1e-9 units
+        ("in_seq", "<i8"),  # filled by the shard loop: gapless per shard from 1
+        ("tag", "<u4"),
+        ("decision_code", "<u2"),
+        ("layout_version", "<u2"),
+        ("in_ts", "<i8"),  # filled by the shard loop: CLOCK_REALTIME, never decreasing
+        ("decision_amount", "<i8"),
+        ("crc", "<u4"),
+        ("epoch", "<u4"),
+        ("durable_lag", "<u4"),
+        ("text", "u1", (CLIENT_TEXT_BYTES,)),  # text client id; SESSION_OPEN: session name
+    ],
+    align=True,
+)
+
+# One EVENT concerns one order. Unused fields are zero; `amount`, `amount2`, `px2` are named per kind in EVENT_FIELD_USE.
+EVENT = np.dtype(
+    [
+        ("out_seq", "<i8"),  # gapless per shard from 1
+        ("in_seq", "<i8"),  # of the command that caused it
+        ("account_seq", "<i8"),  # gapless per (account, shard) from 1; 0: no account
+        ("feed_seq", "<i8"),  # gapless per shard from 1; 0: not public
+        ("order_id", "<i8"),
+        ("client_order_id", "<i8"),
+        ("px", "<i4"),
+        ("qty", "<i4"),
+        ("kind", "u1"),
+        ("side", "u1"),
+        ("order_type", "u1"),
+        ("tif", "u1"),
+        ("role", "u1"),
+        ("reason", "u1"),
+        ("flags", "<u2"),
+        ("in_ts", "<i8"),
+        ("trade_id", "<i8"),  # gapless per symbol
+        ("public_ref", "<i8"),  # per displayed slice, gapless per shard
+        ("old_ref", "<i8"),
+        ("leaves", "<i4"),  # open quantity after
+        ("cum", "<i4"),  # filled quantity after
+        ("shown", "<i4"),  # displayed quantity after
+        ("shown_before", "<i4"),
+        ("account", "<i4"),
+        ("session", "<i4"),  # session slot in this shard
+        ("symbol_id", "<i4"),
+        ("code", "<u2"),  # RejectCode; PHASE: new phase; SESSION: the ITCH letter
+        ("stp", "u1"),
+        ("producer", "u1"),
+        ("amount", "<i8"),
+        ("amount2", "<i8"),
+        ("px2", "<i4"),
+        ("crc", "<u4"),
+        ("epoch", "<u4"),
+        ("text", "u1", (CLIENT_TEXT_BYTES,)),  # text client id; LISTED: symbol name; ACCOUNT: session name
+    ],
+    align=True,
+)
+
+# What the general fields of EVENT hold, kind by kind (docs/protocol.md prints this table).
+EVENT_FIELD_USE = {
+    "ACCEPTED": {"qty": "accepted quantity", "leaves": "accepted quantity", "px": "limit, 0 for market"},
+    "REJECTED": {"code": "reject code", "order_id": "target, where one was named"},
+    "REPLACED": {"qty": "new total", "px": "new price", "amount2": "peak", "old_ref": "slice that left or shrank"},
+    "CANCELED": {"qty": "quantity cancelled", "px": "price it rested at", "public_ref": "slice that left"},
+    "EXPIRED": {"qty": "quantity expired"},
+    "BOOKED": {"qty": "quantity entering the book", "public_ref": "new slice", "old_ref": "slice it replaces (ITCH U)"},
+    "FILL": {"qty": "traded", "px": "trade price", "public_ref": "maker's slice", "amount2": "fee"},
+    "PHASE": {"code": "new phase", "amount": "old phase"},
+    "LISTED": {"amount": "tick in 1e-9", "amount2": "lot in 1e-9", "px2": "highest price", "text": "symbol"},
+    "SESSION": {"code": "ITCH event letter", "amount": "date yyyymmdd", "amount2": "epoch"},
+    "ACCOUNT": {"amount": "logon", "client_order_id": "session's last id", "session": "slot", "text": "session name"},
+    "SUMMARY": {"qty": "orders cancelled, or rows of the page", "amount": "last order_id of a page with more to come"},
+    "STATUS": {"role": "OrderState", "qty": "total"},
+    "CONTINUED": {"qty": "units done in this slice"},
+}
+
+# Latency receipt: beside EVENT in the ring slot, CLOCK_MONOTONIC; never hashed, logged or replayed.
+RECEIPT = np.dtype(
+    [
+        ("gateway_in", "<i8"),
+        ("shard_in", "<i8"),
+        ("shard_out", "<i8"),
+        ("producer_seq", "<i8"),
+        ("reserved", "<i8", (4,)),
+    ],
+    align=True,
+)
+
+# What lies in one slot of the event ring.
+EVENT_SLOT = np.dtype(EVENT.descr + [(f"receipt_{n}", RECEIPT.fields[n][0]) for n in RECEIPT.names], align=True)
+
+TOP_LEVELS = 20
+TOP_WORDS = 16 + TOP_LEVELS * 2 * 3
+
+# Top of one book, written once per batch by the shard under a sequence lock, read by anybody (DESIGN §9).
+# bids and asks: TOP_LEVELS rows of (px ticks, qty lots, orders); missing levels are zero.
+BOOK_TOP = np.dtype(
+    [
+        ("version", "<i8"),  # odd while being written
+        ("symbol", "<u8"),  # name; 0: no instrument in this place
+        ("symbol_id", "<i8"),
+        ("out_seq", "<i8"),  # last event this picture contains
+        ("in_ts", "<i8"),
+        ("tick", "<i8"),  # 1e-9 units
+        ("lot", "<i8"),  # 1e-9 units
+        ("px_max", "<i8"),
+        ("phase", "<i8"),
+        ("last_px", "<i8"),
+        ("last_qty", "<i8"),
+        ("trade_count", "<i8"),
+        ("volume", "<i8"),  # lots
+        ("reserved", "<i8", (3,)),
+        ("bids", "<i8", (TOP_LEVELS * 3,)),
+        ("asks", "<i8", (TOP_LEVELS * 3,)),
+    ],
+    align=True,
+)
+
+ENUMS = (
+    CommandKind, EventKind, Side, OrderType, TimeInForce, SelfTrade, CommandFlag, EventFlag, Role, Reason, Phase,
+    OrderState, RejectCode,
+)  # fmt: skip
+LAYOUTS = {"COMMAND": COMMAND, "EVENT": EVENT, "RECEIPT": RECEIPT, "EVENT_SLOT": EVENT_SLOT, "BOOK_TOP": BOOK_TOP}
+
+
+def layout_holes(layout: np.dtype) -> list[str]:
+    """Name the fields of `layout` that do not start where the one before them ends."""
+    holes, end = [], 0
+    for name in layout.names or ():
+        field, offset = layout.fields[name][:2]  # type: ignore[index]
+        if offset != end:
+            holes.append(name)
+        end = offset + field.itemsize
+    return holes if end == layout.itemsize else [*holes, "<tail>"]
+
+
+assert COMMAND.itemsize == 192 and EVENT.itemsize == 192 and RECEIPT.itemsize == 64
+assert EVENT_SLOT.itemsize == 256 and BOOK_TOP.itemsize == TOP_WORDS * 8
+assert COMMAND.fields["producer_seq"][1] == 0 and COMMAND.fields["target_client_order_id"][1] == 64
+assert COMMAND.fields["in_ts"][1] == 128 and EVENT.fields["in_ts"][1] == 64 and EVENT.fields["amount"][1] == 128
+for _name, _layout in LAYOUTS.items():
+    assert not layout_holes(_layout), (_name, layout_holes(_layout))
+    assert _layout.itemsize % CACHE_LINE == 0, _name
+assert max(RejectCode) < 2**16 and max(EventFlag) < 2**16 and max(CommandFlag) < 2**16
+assert all(max(enum) < 2**8 for enum in ENUMS if enum not in (RejectCode, CommandFlag, EventFlag))
+
+COMMAND_WORDS = COMMAND.itemsize // 8
+EVENT_SLOT_WORDS = EVENT_SLOT.itemsize // 8
+
+
+def layout_fingerprint() -> int:
+    """Hash of all layouts and enums as an int64; stands in every header, attach refuses another one."""
+    parts = [f"{name}:{layout.descr}" for name, layout in LAYOUTS.items()]
+    parts += [f"{enum.__name__}:{[(m.name, int(m)) for m in enum]}" for enum in ENUMS]
+    digest = hashlib.sha256("\n".join(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+LAYOUT_FINGERPRINT = layout_fingerprint()
+
+
+def pack_name(name: str) -> int:
+    """Eight ASCII characters as the integer whose little-endian bytes are the name.
+
+    Raises ValueError for an empty, over-long or non-printable name.
+    """
+    raw = name.encode("ascii", "strict") if name.isascii() else b""
+    if not 1 <= len(raw) <= SYMBOL_BYTES_MAX or any(not 33 <= c <= 126 for c in raw):
+        raise ValueError(f"name must be 1 to {SYMBOL_BYTES_MAX} printable ASCII characters: {name!r}")
+    return int.from_bytes(raw, "little")
+
+
+def unpack_name(packed: int) -> str:
+    """Inverse of pack_name."""
+    return int(packed).to_bytes(SYMBOL_BYTES_MAX, "little").rstrip(b"\0").decode("ascii")

@@ -1,1 +1,1 @@
-"""The market-data door: ITCH 5.0 messages in MoldUDP64 packets on UDP multicast, and their listener."""
+"""The market-data door: ITCH 5.0 in MoldUDP64 packets on UDP multicast, and its listener."""

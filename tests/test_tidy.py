@@ -29,7 +29,7 @@ TEXT_FILES = {
     ".patch",
 }
 TEXT_NAMES = {"Makefile", "run", ".gitignore"}
-PASSED_OVER = {".venv", ".git", "__pycache__", "results", "node_modules"}
+PASSED_OVER = {".venv", ".git", "__pycache__", "results", "node_modules", ".pytest_cache"}
 # A planted error (tests/mutants) breaks rules on purpose; what it names must still be clean.
 MUTANTS = "tests/mutants/"
 RULES_FOR_PATCHES = {"no_places"}

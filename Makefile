@@ -45,7 +45,8 @@ for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
   esac; \
 done; \
 if [ -z "$$found" ]; then \
-  echo "Ringbook needs Python 3.11, 3.12 or 3.13; found:$${seen:- no Python at all}" >&2; \
+  seen=$${seen:- no Python at all}; \
+  echo "Ringbook needs Python 3.11, 3.12 or 3.13; found:$${seen%,}" >&2; \
   echo "Install one of them, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
   exit 1; \
 fi
@@ -118,12 +119,14 @@ $(VENV)/.ready-run: $(VENV)/.made requirements.lock pyproject.toml
 	@echo "[2/3] installing requirements.lock (first time: about 310 MB on disk, a minute or two)"
 	@$(call INSTALL,requirements.lock)
 	@echo "[3/3] linking the project into $(VENV)"
-	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat \
+	  -e .
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.made requirements-test.lock pyproject.toml
 	@echo "[2/3] installing requirements-test.lock (first time: about 600 MB on disk, some minutes)"
 	@$(call INSTALL,requirements-test.lock)
 	@echo "[3/3] linking the project into $(VENV)"
-	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat \
+	  -e .
 	@touch $@

@@ -26,7 +26,8 @@ from hypothesis import settings
 
 from tests.leaks import SESSION_VARIABLE, find_leaks, take_snapshot
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 DATA = Path(os.environ.get("RINGBOOK_DATA", ROOT.parent / "shared" / "data")).resolve()
 FLAVOUR = os.environ.get("RINGBOOK_FLAVOUR", "prod")
 DEFAULT_SEED = 20120621  # the day of the sample data; any number would do
@@ -54,6 +55,15 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("tests need assert statements: do not run them under python -O", returncode=4)
     if FLAVOUR not in ("prod", "check", "failpoint"):
         pytest.exit(f"RINGBOOK_FLAVOUR={FLAVOUR}: prod, check or failpoint", returncode=4)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what every flavour repeats, and let the proof of the flavour come first."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "engine") or item.path.is_relative_to(TESTS / "model"):
+            item.add_marker(pytest.mark.flavour)
+    items.sort(key=lambda item: item.path.name != "test_flavour.py")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

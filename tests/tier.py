@@ -67,21 +67,18 @@ CI = "not soak and not service"
 ALL = "not soak"
 NO_JIT = {"NUMBA_DISABLE_JIT": "1"}
 CHECKED = {"RINGBOOK_FLAVOUR": "check"}
-# What the other flavours repeat: everything that runs kernels in this process.
-KERNEL_TESTS = ("tests/engine", "tests/model")
 
 
 def _tests(
-    name: str, marks: str, limit_s: int, environ: dict[str, str], *paths: str, extra: str = "-q"
+    name: str, marks: str, limit_s: int, environ: dict[str, str], extra: str = "-q"
 ) -> Stage:
-    there = [path for path in paths if (ROOT / path).exists()]
-    return Stage(name, (*PYTEST, extra, "-m", marks, *there), limit_s, environ)
+    return Stage(name, (*PYTEST, extra, "-m", marks), limit_s, environ)
 
 
 def stages_of(tier: str) -> tuple[Stage, ...]:
     """List the stages of a tier; KeyError for an unknown one."""
     flavours = (
-        _tests("tests, bounds checked", FAST, 300, CHECKED, *KERNEL_TESTS),
+        _tests("tests, bounds checked", f"flavour and {FAST}", 300, CHECKED),
         _tests("tests, no JIT", f"nojit and {CI}", 300, NO_JIT),
     )
     strict = {"RINGBOOK_NO_SKIPS": "1"}
@@ -91,7 +88,7 @@ def stages_of(tier: str) -> tuple[Stage, ...]:
         "test-all": (
             *STATIC,
             _tests("all tests", ALL, 7200, strict),
-            _tests("tests, bounds checked", ALL, 3600, CHECKED | strict, *KERNEL_TESTS),
+            _tests("tests, bounds checked", f"flavour and {ALL}", 3600, CHECKED | strict),
             _tests("tests, no JIT", f"nojit and {ALL}", 3600, NO_JIT | strict),
         ),
         "soak": (_tests("soak", "soak", 8 * 3600, {}, extra="-v"),),

@@ -1,15 +1,18 @@
-"""Labelled counters and latency histograms in shared memory: what `run.py top` and the dashboard read.
+"""Labelled counters and latency histograms in shared memory: what `run.py top` and the dashboard
+read.
 
-Written hot, read cold. Every process writes its own block with single-writer relaxed stores, anybody reads at any time; a
-reader may see one word newer than the next, never a torn one. Labels stand in the segment as JSON, so a reader needs no
-other knowledge than the segment.
+Written hot, read cold. Every process writes its own block with single-writer relaxed stores,
+anybody reads at any time; a reader may see one word newer than the next, never a torn one. Labels
+stand in the segment as JSON, so a reader needs no other knowledge than the segment.
 
-    segment kind "counters": [0] JSON bytes | JSON, padded to a line | block 0 | block 1 | ...     blocks begin on a line
-    block: [0] pid  [1] state  [2] heartbeat_ns | own labels ... | padded to a line | histogram 0 | histogram 1 | ...
+    segment kind "counters": [0] JSON bytes | JSON, padded to a line | block 0 | block 1 | ...
+    blocks begin on a line block: [0] pid  [1] state  [2] heartbeat_ns | own labels ... | padded to
+    a line | histogram 0 | histogram 1 | ...
 
-Histogram: HISTOGRAM_WORDS int64: 1024 buckets, then count, sum and maximum. Log-linear as in HdrHistogram: each power of two is
-cut into 32 equal parts, so a value is known to 1 in 32. Values below 64 ns are exact, those from 2**36 ns (69 s) on are
-counted in the last bucket (the maximum is exact).
+Histogram: HISTOGRAM_WORDS int64: 1024 buckets, then count, sum and maximum. Log-linear as in
+HdrHistogram: each power of two is cut into 32 equal parts, so a value is known to 1 in 32. Values
+below 64 ns are exact, those from 2**36 ns (69 s) on are counted in the last bucket (the maximum is
+exact).
 
 Limits: 64-bit counters never wrap in practice (2**63 ns of latency sum are 292 years).
 """
@@ -115,7 +118,8 @@ def recorded(histogram: _Array) -> list[tuple[int, int]]:
 def percentiles(
     histogram: _Array, percents: Sequence[float] = (50, 90, 99, 99.9, 99.99, 100)
 ) -> dict[float, int]:
-    """Return the smallest value with at least that share of all values at or below it, within 1 in 32 and never too low.
+    """Return the smallest value with at least that share of all values at or below it, within 1 in
+    32 and never too low.
 
     Empty histogram: all zero. No percentile is above the exact maximum.
     """

@@ -1,23 +1,28 @@
 """Shared memory segments: made whole, checked at attach, removed when their owner is dead.
 
-Cold: runs at start, attach and shutdown. One creator (the supervisor) writes the header; everybody reads it.
+Cold: runs at start, attach and shutdown. One creator (the supervisor) writes the header; everybody
+reads it.
 
     page 0   header, 512 int64 words (below); word 0 is the readiness word, stored last with release
-    page 1.. payload, zero at creation; each user lays it out (engine/shm_ring.py, engine/counters.py)
+    page 1.. payload, zero at creation; each user lays it out (engine/shm_ring.py,
+    engine/counters.py)
 
-    word 0 SEGMENT_VERSION when ready   1 magic   2 layout fingerprint   3 bytes of the whole segment   4 kind (8 ASCII)
-         5 owner pid   6 owner start time   7 made at, CLOCK_REALTIME ns   8 number of parameters   16.. parameters
+    word 0 SEGMENT_VERSION when ready   1 magic   2 layout fingerprint   3 bytes of the whole
+    segment   4 kind (8 ASCII)
+         5 owner pid   6 owner start time   7 made at, CLOCK_REALTIME ns   8 number of parameters
+         16.. parameters
 
-Names are /ringbook.<instance>.<kind>. Memory is taken with posix_fallocate: on a full /dev/shm ftruncate succeeds and the
-first touch is a SIGBUS. It is never resized. posix_ipc is used because multiprocessing's own segments are deleted when any
-process that attached ends.
+Names are /ringbook.<instance>.<kind>. Memory is taken with posix_fallocate: on a full /dev/shm
+ftruncate succeeds and the first touch is a SIGBUS. It is never resized. posix_ipc is used because
+multiprocessing's own segments are deleted when any process that attached ends.
 
-Attach trusts nothing: the file must be a 0600 regular file of this user and as long as its header says, of this layout
-fingerprint, and ready. A pid alone does not name an owner (pids are used again): the start time of the process
-(/proc/<pid>/stat, field 22) stands beside it.
+Attach trusts nothing: the file must be a 0600 regular file of this user and as long as its header
+says, of this layout fingerprint, and ready. A pid alone does not name an owner (pids are used
+again): the start time of the process (/proc/<pid>/stat, field 22) stands beside it.
 
-Limits: processes that share /dev/shm but not the pid namespace cannot judge each other's owners; one instance lives in one
-namespace. Whether *children* of a dead owner still run is not known here: the instance lock of engine/topology.py decides.
+Limits: processes that share /dev/shm but not the pid namespace cannot judge each other's owners;
+one instance lives in one namespace. Whether *children* of a dead owner still run is not known here:
+the instance lock of engine/topology.py decides.
 """
 
 import contextlib
@@ -140,7 +145,8 @@ class Segment:
             raise SegmentError(f"segment {name} cannot be made: {error.strerror}") from error
         size = HEADER_BYTES + payload_bytes
         try:
-            # The owner stands in the file before the memory is taken: whoever dies here can be told from a live creator.
+            # The owner stands in the file before the memory is taken: whoever dies here can be told
+            # from a live creator.
             os.pwrite(memory.fd, _header_bytes(kind, size, params), 0)
             os.posix_fallocate(memory.fd, 0, size)
             os.fchmod(memory.fd, 0o600)
@@ -248,7 +254,8 @@ def _header_bytes(kind: str, size: int, params: Sequence[int]) -> bytes:
 
 
 def _refusal(header: np.ndarray[Any, Any], size: int, kind: str) -> str:
-    # Why this header may not be used; empty when it may. The magic first: before it nothing else means anything.
+    # Why this header may not be used; empty when it may. The magic first: before it nothing else
+    # means anything.
     if int(header[MAGIC]) != SEGMENT_MAGIC:
         return "this is no Ringbook segment: its magic number is wrong"
     ready = load_word(header, READY)
@@ -270,7 +277,8 @@ def _refusal(header: np.ndarray[Any, Any], size: int, kind: str) -> str:
 
 
 def _read_owner(path: Path) -> tuple[int, int] | None:
-    # (pid, start time) of a segment's owner; None when the file is gone. Waits a moment for a header being written.
+    # (pid, start time) of a segment's owner; None when the file is gone. Waits a moment for a
+    # header being written.
     deadline = time.monotonic() + HEADER_GRACE_S
     while True:
         try:
@@ -304,7 +312,8 @@ def _read_owner(path: Path) -> tuple[int, int] | None:
 def janitor(instance: str) -> list[str]:
     """Remove the segments of an instance whose owner is dead; returns their names.
 
-    Raises InstanceRunning, before anything is removed, when another live process owns one; segments of this process stay.
+    Raises InstanceRunning, before anything is removed, when another live process owns one; segments
+    of this process stay.
     """
     prefix = segment_name(instance, "x").strip("/")[:-1]
     dead = []

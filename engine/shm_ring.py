@@ -1,37 +1,49 @@
-"""The rings: commands into a shard, events out of it, the top of every book; and how a sleeper is woken.
+"""The rings: commands into a shard, events out of it, the top of every book; and how a sleeper is
+woken.
 
-Hot. Everything here is called once per batch from Python, or inlined into the kernels of the shard and the gateway.
+Hot. Everything here is called once per batch from Python, or inlined into the kernels of the shard
+and the gateway.
 
-COMMAND RINGS, kind "commands": one ring for each (shard, producer), one writer (the producer), one reader (the shard).
+COMMAND RINGS, kind "commands": one ring for each (shard, producer), one writer (the producer), one
+reader (the shard).
 
-    ctrl        32 words per ring: [0] consumer_position | [8] producer_position | [16] gate | [24] spare    one line each
-    shard_ctrl  16 words per shard: [0] the shard sleeps | [8] spare
-    slots       COMMAND[rings * capacity]; position p of ring r lies in slot r * capacity + (p & (capacity - 1))
+    ctrl        32 words per ring: [0] consumer_position | [8] producer_position | [16] gate | [24]
+    spare    one line each shard_ctrl  16 words per shard: [0] the shard sleeps | [8] spare
+    slots       COMMAND[rings * capacity]; position p of ring r lies in slot r * capacity + (p &
+    (capacity - 1))
 
-  A slot is ready when its first word (= producer_seq) is p + 1, stored last with release: the message carries its own
-  readiness, no shared counter is touched per message. The consumer reads, works, publishes what it made, and only then
-  stores consumer_position (release), which gives the slots back. producer_position is for `top` alone. Never overwritten:
-  a full ring, or a closed gate, is "no room" and the producer answers BUSY. A new producer goes on at the first slot, from
-  consumer_position, whose word is not its position + 1. A new consumer starts at consumer_position and drops what the
-  journal knows already (producer_seq): without that, a crash between work and store runs commands twice.
+  A slot is ready when its first word (= producer_seq) is p + 1, stored last with release: the
+  message carries its own readiness, no shared counter is touched per message. The consumer reads,
+  works, publishes what it made, and only then stores consumer_position (release), which gives the
+  slots back. producer_position is for `top` alone. Never overwritten: a full ring, or a closed
+  gate, is "no room" and the producer answers BUSY. A new producer goes on at the first slot, from
+  consumer_position, whose word is not its position + 1. A new consumer starts at consumer_position
+  and drops what the journal knows already (producer_seq): without that, a crash between work and
+  store runs commands twice.
 
-EVENT RINGS, kind "events": one ring per shard, one writer (the shard), up to READERS_MAX readers that gate nobody.
+EVENT RINGS, kind "events": one ring per shard, one writer (the shard), up to READERS_MAX readers
+that gate nobody.
 
-    ctrl        96 words per shard: [0] intent | [8] committed | [16] spare | [24..31] reader r sleeps | [32 + 8 r] position of r
-    slots       EVENT_SLOT[shards * capacity]; position p (from 0) holds the event with out_seq p + 1
+    ctrl        96 words per shard: [0] intent | [8] committed | [16] spare | [24..31] reader r
+    sleeps | [32 + 8 r] position of r slots       EVENT_SLOT[shards * capacity]; position p (from 0)
+    holds the event with out_seq p + 1
 
-  Writer: raise intent (one past the last slot it is going to write) -> seq_cst fence -> overwrite -> store committed (release).
-  Reader: load committed (acquire) -> copy -> acquire fence -> load intent; intent - capacity > cursor means that the copy
-  may be torn: it was lapped, counts that and goes on at committed. The ring outlives its writer: a new shard process keeps
-  both words. Cursors in ctrl are for display.
+  Writer: raise intent (one past the last slot it is going to write) -> seq_cst fence -> overwrite
+  -> store committed (release). Reader: load committed (acquire) -> copy -> acquire fence -> load
+  intent; intent - capacity > cursor means that the copy may be torn: it was lapped, counts that and
+  goes on at committed. The ring outlives its writer: a new shard process keeps both words. Cursors
+  in ctrl are for display.
 
-BOOK TOPS, kind "tops": BOOK_TOP[shards * symbols_max], a sequence lock per record: version odd while it is written.
+BOOK TOPS, kind "tops": BOOK_TOP[shards * symbols_max], a sequence lock per record: version odd
+while it is written.
 
-SLEEP (DESIGN §2): sleeper: flag := 1 -> seq_cst fence -> look for work again -> poll(eventfd); publisher: publish ->
-seq_cst fence -> read flag -> if 1, swap to 0 and signal. Without the fences wake-ups are lost (measured).
+SLEEP (DESIGN §2): sleeper: flag := 1 -> seq_cst fence -> look for work again -> poll(eventfd);
+publisher: publish -> seq_cst fence -> read flag -> if 1, swap to 0 and signal. Without the fences
+wake-ups are lost (measured).
 
-Positions are int64, compared by difference, and may pass 2**63. tests/engine/test_ring_model.py explores every interleaving
-and crash of these protocols; tests/engine/test_ring_memory_order.py reads the compiled code for the order of the accesses.
+Positions are int64, compared by difference, and may pass 2**63. tests/engine/test_ring_model.py
+explores every interleaving and crash of these protocols; tests/engine/test_ring_memory_order.py
+reads the compiled code for the order of the accesses.
 """
 
 import os
@@ -91,8 +103,9 @@ _Array = np.ndarray[Any, Any]
 
 
 # -------------------------------------------------------------------------------------- positions
-# Compiled int64 addition has no overflow (LLVM may assume that none happens), so positions are added as uint64, where
-# wrapping is defined. NumPy scalars warn about that, hence the second form for NUMBA_DISABLE_JIT=1.
+# Compiled int64 addition has no overflow (LLVM may assume that none happens), so positions are
+# added as uint64, where wrapping is defined. NumPy scalars warn about that, hence the second form
+# for NUMBA_DISABLE_JIT=1.
 if JIT_DISABLED:
 
     def position_add(position: int, count: int) -> int:
@@ -405,9 +418,11 @@ class Producer:
         ]
 
     def push(self, shard: int, records: _Array) -> int:
-        """Publish COMMANDs to a shard and wake it; returns how many fitted (fewer: full or gated, try again later).
+        """Publish COMMANDs to a shard and wake it; returns how many fitted (fewer: full or gated,
+        try again later).
 
-        producer and producer_seq are set here; position[shard] is the producer_seq of the last one that fitted.
+        producer and producer_seq are set here; position[shard] is the producer_seq of the last one
+        that fitted.
         """
         records = np.ascontiguousarray(records)
         records["producer"] = self.producer
@@ -483,7 +498,8 @@ class EventReader:
     def poll(self, out: _Array) -> _Array:
         """Copy new EVENT_SLOTs into `out` and return the part that was filled.
 
-        A lap is counted in `laps`, the events lost in `skipped`; the reader goes on at the newest position, empty-handed.
+        A lap is counted in `laps`, the events lost in `skipped`; the reader goes on at the newest
+        position, empty-handed.
         """
         rings, words = self.rings, out.view(np.int64)
         count, lapped = events_copy(

@@ -1,0 +1,194 @@
+"""Independent look at a shard's state: full invariant check, views, state hash.
+
+Cold, except the two view kernels, which are also used on a live book by other processes (bounded, every index tested, so a torn
+read gives rubbish that the version check throws away, never a crash).
+"""
+
+import hashlib
+
+import numpy as np
+
+from engine.book_numba import (
+    HDR_WORDS, LEVELS_FREE, LEVELS_USED, NODE_FAN, NODES_FREE, NONE, ORDER, ORDER_POST_ONLY, ORDERS_FREE, SESSIONS_USED,
+    SYMBOLS_USED, TREE_BITS, TREE_HEIGHT, ShardState, level_next,
+)  # fmt: skip
+from engine.jit import kernel
+
+
+class BrokenInvariant(Exception):
+    """The state contradicts itself; the message names the invariant and the place."""
+
+
+@kernel
+def levels_walk(s, side_index, out):
+    """Fill out[k] = (px, qty, orders) from the best level on; returns how many."""
+    count = 0
+    level = np.int64(s.sides[side_index]["best"])
+    while 0 <= level < s.levels.shape[0] and count < out.shape[0]:
+        row = s.levels[level]
+        out[count, 0] = row["px"]
+        out[count, 1] = row["qty"]
+        out[count, 2] = row["count"]
+        count += 1
+        if not 0 <= np.int64(row["leaf"]) < s.node_bits.shape[0]:
+            break
+        level = level_next(s, level)
+    return count
+
+
+@kernel
+def orders_walk(s, side_index, out):
+    """Fill `out` with the order slots of one side in priority order; returns how many."""
+    count = 0
+    level = np.int64(s.sides[side_index]["best"])
+    while level >= 0 and count < out.shape[0]:
+        slot = np.int64(s.levels[level]["head"])
+        while slot >= 0 and count < out.shape[0]:
+            out[count] = slot
+            count += 1
+            slot = np.int64(s.orders[slot]["next"])
+        level = level_next(s, level)
+    return count
+
+
+def book_levels(state: ShardState, symbol: int, side: int, depth: int | None = None) -> np.ndarray:
+    """Levels of one side, best first: int64 rows (px ticks, qty lots, orders)."""
+    index = symbol * 2 + int(side)
+    room = int(state.sides[index]["levels"]) if depth is None else min(depth, int(state.sides[index]["levels"]))
+    out = np.zeros((max(room, 1), 3), np.int64)
+    return out[: levels_walk(state, index, out)] if room else out[:0]
+
+
+def order_slots(state: ShardState, symbol: int, side: int) -> np.ndarray:
+    """Slots of the resting orders of one side in priority order."""
+    index = symbol * 2 + int(side)
+    out = np.zeros(int(state.sides[index]["orders"]) + 1, np.int64)
+    return out[: orders_walk(state, index, out)]
+
+
+def book_orders(state: ShardState, symbol: int, side: int) -> np.ndarray:
+    """Copy of the resting orders of one side in priority order, as ORDER rows."""
+    return state.orders[order_slots(state, symbol, side)]
+
+
+def state_digest(state: ShardState) -> str:
+    """blake2b over what the books hold, without ids and sequence numbers (RULES §12)."""
+    parts: list[np.ndarray] = []
+    for symbol in range(1, int(state.hdr[SYMBOLS_USED]) + 1):
+        row = state.symbols[symbol]
+        sides = [book_orders(state, symbol, side) for side in (0, 1)]
+        head = [int(row["name"].astype(np.int64)), int(row["phase"]), int(row["last_px"]), sum(map(len, sides))]
+        parts.append(np.array(head, np.int64))
+        for orders in sides:
+            columns = [orders[name].astype(np.int64) for name in ("side", "px", "leaves", "cum", "account", "order_type", "tif")]
+            columns.append((orders["flags"] & ORDER_POST_ONLY).astype(np.int64))
+            parts.append(np.column_stack(columns).reshape(-1))
+    data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _require(condition: bool, invariant: str, where: str) -> None:
+    if not condition:
+        raise BrokenInvariant(f"{invariant}: {where}")
+
+
+def check_state(state: ShardState) -> None:
+    """Verify I1, I2, I3, I9 and I10 of the reliability contract over the whole state."""
+    live = np.flatnonzero(state.owner)
+    _require(len(state.hdr) == HDR_WORDS, "layout", "header length")
+    _check_pool("orders", state.free_orders, int(state.hdr[ORDERS_FREE]), len(live))
+    _check_pool("levels", state.free_levels, int(state.hdr[LEVELS_FREE]), int(state.hdr[LEVELS_USED]))
+    _require(not set(state.free_orders[: int(state.hdr[ORDERS_FREE])]) & set(live), "I10", "a live order is in the free list")
+    resting = levels = nodes = 0
+    for symbol in range(1, int(state.hdr[SYMBOLS_USED]) + 1):
+        best = [0, 0]
+        for side in (0, 1):
+            rows, level_count, node_count = _check_side(state, symbol, side)
+            resting, levels, nodes = resting + rows, levels + level_count, nodes + node_count
+            level = int(state.sides[symbol * 2 + side]["best"])
+            best[side] = int(state.levels[level]["px"]) if level >= 0 else 0
+        _require(not (best[0] and best[1]) or best[0] < best[1], "I1 not crossed", f"symbol {symbol}: {best}")
+    _require(resting == len(live), "I9", f"{len(live)} live orders, {resting} rest in a queue")
+    _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
+    _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
+    _check_ids(state, live)
+
+
+def _check_pool(name: str, free: np.ndarray, count: int, used: int) -> None:
+    _require(0 <= count <= len(free), "I10", f"{name}: free count {count}")
+    _require(count + used == len(free), "I10", f"{name}: {count} free + {used} used != {len(free)}")
+    _require(len(np.unique(free[:count])) == count, "I10", f"{name}: an index is twice in the free list")
+
+
+def _check_side(state: ShardState, symbol: int, side: int) -> tuple[int, int, int]:
+    # Every level and order of one side; returns (orders, levels, nodes).
+    row = state.sides[symbol * 2 + side]
+    levels, nodes = _tree_levels(state, int(row["root"]), TREE_HEIGHT, 0)
+    where = f"symbol {symbol} side {side}"
+    _require(len(levels) == int(row["levels"]), "I9 level count", where)
+    prices = [px for px, _ in levels]
+    best = (levels[-1] if side == 0 else levels[0])[1] if levels else NONE
+    _require(int(row["best"]) == best, "I1 best level", where)
+    slots: list[int] = []
+    for px, level in levels:
+        slots += _check_level(state, symbol, side, px, level)
+    _require(len(slots) == int(row["orders"]), "I9 order count", where)
+    ordered = levels if side else levels[::-1]
+    walked = [int(px) for px in book_levels(state, symbol, side)[:, 0]]
+    _require(walked == [px for px, _ in ordered], "I9 bitmap walk equals tree", f"{where} {prices[:5]}")
+    return len(slots), len(levels), nodes
+
+
+def _tree_levels(state: ShardState, node: int, height: int, prefix: int) -> tuple[list[tuple[int, int]], int]:
+    # (px, level) in ascending price below a node, and the number of nodes; checks bitmap against children.
+    if node < 0:
+        return [], 0
+    found: list[tuple[int, int]] = []
+    nodes, bits = 1, int(state.node_bits[node])
+    for place in range(NODE_FAN):
+        child = int(state.node_child[node * NODE_FAN + place])
+        _require((child >= 0) == bool(bits >> place & 1), "I9 node bit", f"node {node} place {place}")
+        if child >= 0 and height == 0:
+            found.append((prefix << TREE_BITS | place, child))
+        elif child >= 0:
+            _require(int(state.node_parent[child]) == node, "I9 node parent", f"node {child}")
+            below, count = _tree_levels(state, child, height - 1, prefix << TREE_BITS | place)
+            _require(bool(below), "I9 empty node", f"node {child}")
+            found += below
+            nodes += count
+    return found, nodes
+
+
+def _check_level(state: ShardState, symbol: int, side: int, px: int, level: int) -> list[int]:
+    row = state.levels[level]
+    where = f"symbol {symbol} side {side} px {px}"
+    _require((int(row["px"]), int(row["side"])) == (px, symbol * 2 + side), "I9 level identity", where)
+    slots, total, slot, before = [], 0, int(row["head"]), NONE
+    while slot != NONE:
+        _require(0 <= slot < len(state.orders) and len(slots) <= len(state.orders), "I3 order index", where)
+        order = state.orders[slot]
+        _require(int(order["prev"]) == before and int(order["level"]) == level, "I9 links", f"{where} slot {slot}")
+        _require(int(order["leaves"]) > 0 and int(order["px"]) == px and int(order["side"]) == side, "I2 open order", where)
+        _require(int(state.owner[slot]) == int(order["account"]) > 0, "I9 owner", where)
+        slots.append(slot)
+        total += int(order["leaves"])
+        before, slot = slot, int(order["next"])
+    _require(before == int(row["tail"]) and len(slots) == int(row["count"]) > 0, "I9 queue", where)
+    _require(total == int(row["qty"]), "I9 level qty", where)
+    return slots
+
+
+def _check_ids(state: ShardState, live: np.ndarray) -> None:
+    with_id = {int(slot) for slot in live if state.orders[slot]["client_order_id"] != 0}
+    entries = state.ids[state.ids != 0]
+    named = [int(e & np.uint64(0xFFFFFFFF)) - 1 for e in entries]
+    _require(sorted(named) == sorted(with_id), "I9 id index", f"{len(named)} entries, {len(with_id)} live orders with an id")
+    used = int(state.hdr[SESSIONS_USED])
+    sessions = state.orders["session"][live]
+    _require(not len(live) or (sessions.min() >= 1 and sessions.max() <= used), "I9 session of an order", "")
+
+
+__all__ = [
+    "ORDER", "BrokenInvariant", "book_levels", "book_orders", "check_state", "levels_walk", "order_slots", "orders_walk",
+    "state_digest",
+]  # fmt: skip

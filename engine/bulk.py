@@ -1,0 +1,159 @@
+"""Commands about many orders: mass cancel, session close, pages of open orders (RULES §1, §7).
+
+Hot, but rare. The orders concerned are found by one pass over `owner` (four bytes per slot), put in entry order by a heap sort
+in `scratch`, then worked off one by one in slices. The list stays in the state until the work is done: nothing else changes
+those orders meanwhile, because the loop takes no command that could.
+"""
+
+import numpy as np
+
+from engine.book_numba import (
+    ORDER_TAG, WORK_ACCOUNT, WORK_COUNT, WORK_CURSOR, WORK_KIND, WORK_REASON, WORK_REF, WORK_SESSION, WORK_TOTAL,
+)  # fmt: skip
+from engine.emit import emit_continued, emit_summary, event_order
+from engine.jit import helper
+from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
+from engine.records import CommandFlag, EventKind, OrderState
+
+PAGE_ROWS_DEFAULT = 100
+PAGE_ROWS_MAX = 500
+
+
+@helper
+def heap_sift(s, start, end):
+    """Restore the max-heap of order ids below `start` in scratch[:end]."""
+    root = start
+    while root * 2 + 1 < end:
+        child = root * 2 + 1
+        if child + 1 < end and s.orders[s.scratch[child]]["order_id"] < s.orders[s.scratch[child + 1]]["order_id"]:
+            child += 1
+        if s.orders[s.scratch[root]]["order_id"] >= s.orders[s.scratch[child]]["order_id"]:
+            break
+        kept = s.scratch[root]
+        s.scratch[root] = s.scratch[child]
+        s.scratch[child] = kept
+        root = child
+
+
+@helper
+def scratch_sort(s, count):
+    """Sort scratch[:count] by order_id, that is by entry. O(n log n), in place."""
+    start = count // 2
+    while start > 0:
+        start -= 1
+        heap_sift(s, start, count)
+    end = count
+    while end > 1:
+        end -= 1
+        top = s.scratch[0]
+        s.scratch[0] = s.scratch[end]
+        s.scratch[end] = top
+        heap_sift(s, np.int64(0), end)
+
+
+@helper
+def selected(s, c, flags, slot, symbol):
+    """Whether the order in `slot` passes the filters of mass cancel or page `c`."""
+    row = s.orders[slot]
+    passes = True
+    if flags & CommandFlag.BY_SESSION.value and row["session"] != c["session"]:
+        passes = False
+    if flags & CommandFlag.BY_SIDE.value and row["side"] != c["side"]:
+        passes = False
+    if flags & CommandFlag.BY_SYMBOL.value and np.int64(row["symbol"]) != symbol:
+        passes = False
+    if flags & CommandFlag.BY_TAG.value:
+        tag = np.int64(0)
+        if row["flags"] & ORDER_TAG:
+            tag = np.int64(s.order_tag[slot])
+        if tag != np.int64(c["tag"]):
+            passes = False
+    return passes
+
+
+@helper
+def collect(s, c, flags, symbol, after):
+    """Put the account's matching orders with order_id > `after` in scratch, in entry order; returns how many."""
+    account = np.int64(c["account"])
+    count = np.int64(0)
+    for slot in range(s.owner.shape[0]):
+        if s.owner[slot] == account and s.orders[slot]["order_id"] > after and selected(s, c, flags, slot, symbol):
+            s.scratch[count] = slot
+            count += 1
+    scratch_sort(s, count)
+    return count
+
+
+@helper
+def work_list(s, c, kind, count, reason):
+    """Open a work over scratch[:count] for the command's account and session."""
+    s.hdr[WORK_KIND] = kind
+    s.hdr[WORK_CURSOR] = 0
+    s.hdr[WORK_COUNT] = 0
+    s.hdr[WORK_TOTAL] = count
+    s.hdr[WORK_ACCOUNT] = c["account"]
+    s.hdr[WORK_SESSION] = c["session"]
+    s.hdr[WORK_REASON] = reason
+    s.hdr[WORK_REF] = 0
+
+
+@helper
+def cancels_run(s):
+    """Cancel on until the list or the slice ends."""
+    while s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL] and not slice_full(s):
+        order_cancel(s, np.int64(s.scratch[s.hdr[WORK_CURSOR]]), np.int64(s.hdr[WORK_REASON]))
+        s.hdr[WORK_CURSOR] += 1
+        s.hdr[WORK_COUNT] += 1
+    if s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL]:
+        emit_continued(s, np.int64(s.hdr[WORK_COUNT]))
+    else:
+        s.hdr[WORK_KIND] = WORK_NONE
+        emit_summary(s, np.int64(s.hdr[WORK_ACCOUNT]), np.int64(s.hdr[WORK_SESSION]), np.int64(s.hdr[WORK_TOTAL]), 0)
+    s.hdr[WORK_COUNT] = 0
+
+
+@helper
+def emit_status(s, slot):
+    """Where a live order stands."""
+    index = event_order(s, EventKind.STATUS, slot)
+    event = s.events[index]
+    row = s.orders[slot]
+    event["px"] = row["px"]
+    event["qty"] = np.int64(row["leaves"]) + np.int64(row["cum"])
+    event["public_ref"] = row["public_ref"]
+    event["shown"] = row["leaves"]
+    event["role"] = OrderState.PARTIALLY_FILLED.value if row["cum"] > 0 else OrderState.NEW.value
+
+
+@helper
+def rows_run(s):
+    """Report on until the page or the slice ends."""
+    while s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL] and not slice_full(s):
+        emit_status(s, np.int64(s.scratch[s.hdr[WORK_CURSOR]]))
+        s.hdr[WORK_CURSOR] += 1
+        s.hdr[WORK_COUNT] += 1
+    if s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL]:
+        emit_continued(s, np.int64(s.hdr[WORK_COUNT]))
+    else:
+        s.hdr[WORK_KIND] = WORK_NONE
+        account, session = np.int64(s.hdr[WORK_ACCOUNT]), np.int64(s.hdr[WORK_SESSION])
+        emit_summary(s, account, session, np.int64(s.hdr[WORK_TOTAL]), np.int64(s.hdr[WORK_REF]))
+    s.hdr[WORK_COUNT] = 0
+
+
+@helper
+def mass_cancel_run(s, c, flags, symbol, reason):
+    """Cancel the account's orders that pass the filters named by `flags`."""
+    work_list(s, c, WORK_CANCELS, collect(s, c, flags, symbol, np.int64(0)), reason)
+    cancels_run(s)
+
+
+@helper
+def page_run(s, c, symbol):
+    """QUERY_OPEN_ORDERS: the rows after order_id, SUMMARY with the last one when more remain."""
+    rows = np.int64(c["qty"]) if c["qty"] > 0 else np.int64(PAGE_ROWS_DEFAULT)
+    count = collect(s, c, np.int64(c["flags"]), symbol, np.int64(c["order_id"]))
+    work_list(s, c, WORK_ROWS, min(count, rows), 0)
+    if count > rows:
+        s.hdr[WORK_REF] = s.orders[s.scratch[rows - 1]]["order_id"]
+    rows_run(s)

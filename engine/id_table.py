@@ -1,0 +1,148 @@
+"""Client ids: from what the client called an order to its slot, on the matching thread.
+
+Hot. Two tables of one shard, one writer.
+
+* Integer ids, scope (session, id), live orders only: open addressing, linear probing, deletion by shifting back, at most half
+  full. An entry is ``hash32 << 32 | slot + 1``. Eight consecutive ids share a cache line (the low three bits stay in place), so
+  a client that counts upwards costs one line per eight orders. The rest is mixed with a private seed: chosen ids cannot make
+  long chains. The layout never shows in an event, so the seed needs no journal.
+* Text ids, scope (account, text), every id of the trading day: rows are never removed before the day roll, the index stays
+  at most half full. A row knows its order while that lives.
+"""
+
+import numpy as np
+
+from engine.book_numba import ID_MASK, ID_SEED, ORDER_TEXT, TEXT_MASK, TEXTS_CAPACITY, TEXTS_USED
+from engine.jit import helper
+from engine.records import CLIENT_TEXT_BYTES
+
+MIX_A = np.uint64(0x9E3779B97F4A7C15)
+MIX_B = np.uint64(0xD6E8FEB86659FD93)
+LOW32 = np.uint64(0xFFFFFFFF)
+
+
+@helper
+def id_hash(s, session, client_id):
+    """32-bit home of (session, client_id)."""
+    x = np.uint64(client_id >> 3) + np.uint64(session) * MIX_B + np.uint64(s.hdr[ID_SEED])
+    x = (x ^ (x >> np.uint64(32))) * MIX_A
+    x = (x ^ (x >> np.uint64(29))) * MIX_B
+    return ((x >> np.uint64(32)) & np.uint64(0xFFFFFFF8)) | np.uint64(client_id & 7)
+
+
+@helper
+def id_insert(s, slot, session, client_id):
+    """Map (session, client_id) to `slot`; the pair is new (ids of a session only rise)."""
+    mask = np.uint64(s.hdr[ID_MASK])
+    home = id_hash(s, session, client_id)
+    place = home & mask
+    while s.ids[place] != np.uint64(0):
+        place = (place + np.uint64(1)) & mask
+    s.ids[place] = (home << np.uint64(32)) | np.uint64(slot + 1)
+
+
+@helper
+def id_find(s, session, client_id):
+    """Slot of the live order (session, client_id), -1 when there is none."""
+    mask = np.uint64(s.hdr[ID_MASK])
+    home = id_hash(s, session, client_id)
+    place = home & mask
+    found = np.int64(-1)
+    while s.ids[place] != np.uint64(0):
+        entry = s.ids[place]
+        if entry >> np.uint64(32) == home:
+            slot = np.int64(entry & LOW32) - 1
+            order = s.orders[slot]
+            if np.int64(order["client_order_id"]) == client_id and np.int64(order["session"]) == session:
+                found = slot
+                break
+        place = (place + np.uint64(1)) & mask
+    return found
+
+
+@helper
+def id_delete(s, slot):
+    """Forget the integer id of the order in `slot` and close the hole."""
+    order = s.orders[slot]
+    mask = np.uint64(s.hdr[ID_MASK])
+    home = id_hash(s, np.int64(order["session"]), np.int64(order["client_order_id"]))
+    entry = (home << np.uint64(32)) | np.uint64(slot + 1)
+    hole = home & mask
+    while s.ids[hole] != entry:
+        hole = (hole + np.uint64(1)) & mask
+    place = hole
+    while True:
+        place = (place + np.uint64(1)) & mask
+        moved = s.ids[place]
+        if moved == np.uint64(0):
+            break
+        if ((place - (moved >> np.uint64(32))) & mask) >= ((place - hole) & mask):
+            s.ids[hole] = moved
+            hole = place
+    s.ids[hole] = np.uint64(0)
+
+
+@helper
+def text_hash(account, text):
+    """64-bit hash of (account, 36 bytes); FNV-1a with a final mix."""
+    x = np.uint64(0xCBF29CE484222325) ^ np.uint64(account)
+    for i in range(CLIENT_TEXT_BYTES):
+        x = (x ^ np.uint64(text[i])) * np.uint64(0x100000001B3)
+    return (x ^ (x >> np.uint64(32))) * MIX_A
+
+
+@helper
+def text_equal(a, b):
+    same = True
+    for i in range(CLIENT_TEXT_BYTES):
+        if a[i] != b[i]:
+            same = False
+    return same
+
+
+@helper
+def text_find(s, account, text):
+    """Row of a text id used today by `account`, 0 when it was not."""
+    mask = np.uint64(s.hdr[TEXT_MASK])
+    wanted = text_hash(account, text)
+    place = (wanted >> np.uint64(20)) & mask
+    found = np.int64(0)
+    while s.text_index[place] != 0:
+        row = np.int64(s.text_index[place])
+        if s.texts[row]["hash"] == wanted and np.int64(s.texts[row]["account"]) == account:
+            if text_equal(s.texts[row]["text"], text):
+                found = row
+                break
+        place = (place + np.uint64(1)) & mask
+    return found
+
+
+@helper
+def text_insert(s, account, text):
+    """Take a row for a text id that is not there; 0 when the table is full."""
+    if s.hdr[TEXTS_USED] >= s.hdr[TEXTS_CAPACITY]:
+        return np.int64(0)
+    s.hdr[TEXTS_USED] += 1
+    number = np.int64(s.hdr[TEXTS_USED])
+    row = s.texts[number]
+    row["hash"] = text_hash(account, text)
+    row["account"] = account
+    row["order"] = -1
+    for i in range(CLIENT_TEXT_BYTES):
+        row["text"][i] = text[i]
+    mask = np.uint64(s.hdr[TEXT_MASK])
+    place = (row["hash"] >> np.uint64(20)) & mask
+    while s.text_index[place] != 0:
+        place = (place + np.uint64(1)) & mask
+    s.text_index[place] = number
+    return number
+
+
+@helper
+def client_id_release(s, slot):
+    """The order in `slot` ends: its client id no longer names a live order."""
+    order = s.orders[slot]
+    if order["flags"] & ORDER_TEXT:
+        s.texts[s.order_text[slot]]["order"] = -1
+    if order["client_order_id"] != 0:
+        id_delete(s, slot)

@@ -58,8 +58,8 @@ def _python(*arguments: str) -> tuple[str, ...]:
 
 
 STATIC = (
-    Stage("format", _python("ruff", "format", "--check", "--quiet", "."), 30),
-    Stage("lint", _python("ruff", "check", "--quiet", "."), 30),
+    Stage("format", _python("ruff", "format", "--check", "."), 30),
+    Stage("lint", _python("ruff", "check", "--output-format=concise", "."), 30),
     Stage("types", _python("mypy", "--no-error-summary"), 120),
 )
 FAST = "not slow and not soak and not service"

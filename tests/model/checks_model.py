@@ -1,0 +1,127 @@
+"""What can be refused from a command's fields alone, in the order of the codes (EVENTS §2).
+
+Cold; used by tests only. A check that fails raises Refused with its code, so reading a function
+from top to bottom gives the order of the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.records import (
+    UNSTATED,
+    CommandFlag,
+    CommandKind,
+    OrderType,
+    RejectCode,
+    SelfTrade,
+    TimeInForce,
+)
+
+Command = Mapping[str, Any]
+
+KINDS = {int(kind) for kind in CommandKind}
+ORDER_TYPES = {int(kind) for kind in OrderType}
+TIMES_IN_FORCE = {int(tif) for tif in TimeInForce}
+SELF_TRADE_MODES = {int(mode) for mode in SelfTrade}
+SIDES = {0, 1}
+FIRST_ADMINISTRATIVE_KIND = 16
+PAGE_ROWS_MAX = 500
+TRADED_TYPES = {int(OrderType.LIMIT), int(OrderType.MARKET)}
+TRADED_TIFS = {int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)}
+LATER_OPTIONS = ("peak", "min_qty", "px2", "qty2", "amount", "expire_ts")
+TARGETED = {int(CommandKind.CANCEL), int(CommandKind.REPLACE), int(CommandKind.QUERY_ORDER)}
+
+
+class Refused(Exception):
+    """A command that is answered with one REJECTED and changes nothing."""
+
+    def __init__(self, code: RejectCode) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+def refuse_if(condition: bool, code: RejectCode) -> None:
+    if condition:
+        raise Refused(code)
+
+
+def target_text(c: Command) -> bytes:
+    """Give the text id a command carries: of the new order, or of the order it means."""
+    return bytes(c["text"]) if c["flags"] & CommandFlag.TEXT_ID else b""
+
+
+def is_name(raw: bytes) -> bool:
+    """One to eight printable ASCII characters, for symbols and sessions."""
+    return 1 <= len(raw) <= 8 and all(33 <= byte <= 126 for byte in raw)
+
+
+def check_fields(c: Command) -> None:
+    """102 to 105 of a client's command."""
+    kind = c["kind"]
+    refuse_if(_has_bad_field(c, kind), RejectCode.BAD_FIELD)
+    refuse_if(_out_of_range(c, kind), RejectCode.OUT_OF_RANGE)
+    refuse_if(kind == CommandKind.NEW and _bad_combination(c), RejectCode.BAD_COMBINATION)
+    bad_id = c["client_order_id"] < 0 or c["target_client_order_id"] < 0
+    refuse_if(bad_id, RejectCode.BAD_CLIENT_ID)
+
+
+def _has_bad_field(c: Command, kind: int) -> bool:
+    if kind == CommandKind.NEW:
+        return (
+            c["side"] not in SIDES
+            or c["order_type"] not in ORDER_TYPES
+            or c["tif"] not in TIMES_IN_FORCE
+            or c["stp"] not in SELF_TRADE_MODES
+            or not (c["symbol_id"] or c["symbol"])
+        )
+    if kind == CommandKind.REPLACE:
+        bad_side = c["side"] not in SIDES | {UNSTATED}
+        if bad_side or c["tif"] not in TIMES_IN_FORCE | {UNSTATED}:
+            return True
+    if kind in TARGETED:
+        return not (c["order_id"] or c["target_client_order_id"] or target_text(c))
+    if kind == CommandKind.MASS_CANCEL:
+        return bool(c["flags"] & CommandFlag.BY_SIDE) and c["side"] not in SIDES
+    return kind not in KINDS
+
+
+def _out_of_range(c: Command, kind: int) -> bool:
+    if c["px"] < 0 or c["qty"] < 0:
+        return True
+    if kind == CommandKind.NEW:
+        return c["qty"] < 1 or (c["order_type"] == OrderType.LIMIT and c["px"] < 1)
+    return kind == CommandKind.QUERY_OPEN_ORDERS and c["qty"] > PAGE_ROWS_MAX
+
+
+def _bad_combination(c: Command) -> bool:
+    flags, tif = c["flags"], c["tif"]
+    post_only = flags & CommandFlag.POST_ONLY
+    if c["order_type"] == OrderType.MARKET:
+        if c["px"] != 0 or post_only or tif not in TRADED_TIFS:
+            return True
+    if c["order_type"] == OrderType.LIMIT:
+        if post_only and tif in (TimeInForce.IOC, TimeInForce.FOK):
+            return True
+    return bool(flags & CommandFlag.SLIDE) and not post_only
+
+
+def check_supported_new(c: Command) -> None:
+    """304 of a new order: what rules version 1 does not trade yet."""
+    refuse_if(c["order_type"] not in TRADED_TYPES, RejectCode.NOT_SUPPORTED_HERE)
+    refuse_if(c["tif"] not in TRADED_TIFS, RejectCode.NOT_SUPPORTED_HERE)
+    _check_later_options(c)
+
+
+def check_supported_replace(c: Command) -> None:
+    """304 of a replace, where an unstated type or time in force is the order's own."""
+    refuse_if(c["order_type"] not in TRADED_TYPES | {0}, RejectCode.NOT_SUPPORTED_HERE)
+    refuse_if(c["tif"] not in TRADED_TIFS | {UNSTATED}, RejectCode.NOT_SUPPORTED_HERE)
+    _check_later_options(c)
+
+
+def _check_later_options(c: Command) -> None:
+    later_flags = CommandFlag.SLIDE | CommandFlag.HIDDEN | CommandFlag.REDUCE_ONLY
+    options = c["flags"] & later_flags or c["stp"] or any(c[name] for name in LATER_OPTIONS)
+    refuse_if(bool(options), RejectCode.NOT_SUPPORTED_HERE)

@@ -1,0 +1,181 @@
+"""What a desk asks for beside single orders: mass cancel, queries, sessions, administration.
+
+Cold; used by tests only. Functions over the ExchangeModel; those that may be long yield before each
+unit (see exchange_model.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from engine.config import Instrument
+from engine.records import (
+    COMMAND,
+    CommandFlag,
+    CommandKind,
+    EventKind,
+    OrderState,
+    Reason,
+    RejectCode,
+    pack_name,
+)
+from tests.model import orders_model
+from tests.model.book_model import Order
+from tests.model.checks_model import KINDS, Command, Refused, is_name, refuse_if
+from tests.model.session_model import Session
+
+if TYPE_CHECKING:
+    from tests.model.exchange_model import ExchangeModel
+
+Units = Generator[None, None, None]
+PAGE_ROWS = 100
+SUPERVISOR = 1
+BLANK_COMMAND: dict = {name: b"" if name == "text" else 0 for name in COMMAND.names or ()}
+
+
+# ---------------------------------------------------------------------------- mass cancel, queries
+def mass_cancel(model: ExchangeModel, c: Command) -> Units:
+    """Cancel the account's orders that pass the filters, oldest first."""
+    flags = c["flags"]
+    symbol_id = _symbol_filter(model, c)
+    hit = [
+        order
+        for order in model.orders.values()
+        if order.account == c["account"]
+        and (not flags & CommandFlag.BY_SESSION or order.session == c["session"])
+        and (not flags & CommandFlag.BY_SIDE or order.side == c["side"])
+        and (not flags & CommandFlag.BY_TAG or order.tag == c["tag"])
+        and symbol_id in (0, order.symbol_id)
+    ]
+    yield from _cancel_all(model, hit, Reason.MASS)
+    _summary(model, c, qty=len(hit))
+
+
+def _symbol_filter(model: ExchangeModel, c: Command) -> int:
+    if not c["flags"] & CommandFlag.BY_SYMBOL:
+        return 0
+    book = model.find_book(c)
+    if book is None:
+        raise Refused(RejectCode.UNKNOWN_SYMBOL)
+    return book.symbol_id
+
+
+def _cancel_all(model: ExchangeModel, orders: list[Order], reason: Reason) -> Units:
+    for order in orders:
+        yield
+        orders_model.cancel(model, order, reason)
+
+
+def _summary(model: ExchangeModel, c: Command, **fields: int) -> None:
+    model.writer.add(
+        EventKind.SUMMARY,
+        account=c["account"],
+        session=c["session"],
+        client_order_id=c["client_order_id"],
+        **fields,
+    )
+
+
+def status(model: ExchangeModel, order: Order) -> None:
+    """Say where a live order stands."""
+    state = OrderState.PARTIALLY_FILLED if order.cum else OrderState.NEW
+    model.writer.add_order(EventKind.STATUS, order, role=int(state), px=order.px, qty=order.total)
+
+
+def query_open_orders(model: ExchangeModel, c: Command) -> Units:
+    """One page of the account's live orders, oldest first, after the order named."""
+    symbol_id = _symbol_filter(model, c)
+    found = [
+        order
+        for order in model.orders.values()
+        if order.account == c["account"]
+        and order.order_id > c["order_id"]
+        and symbol_id in (0, order.symbol_id)
+    ]
+    rows = found[: c["qty"] or PAGE_ROWS]
+    for order in rows:
+        yield
+        status(model, order)
+    more = len(found) > len(rows)
+    _summary(model, c, qty=len(rows), amount=rows[-1].order_id if more else 0)
+
+
+# ---------------------------------------------------------------------------------------- sessions
+def session_open(model: ExchangeModel, c: Command) -> None:
+    """Give a producer the (account, name) session; a higher logon takes it over."""
+    name = bytes(c["text"])
+    refuse_if(not is_name(name), RejectCode.BAD_FIELD)
+    session = model.sessions.named(c["account"], name)
+    refuse_if(c["logon"] <= (session.logon if session else 0), RejectCode.NOT_LOGGED_ON)
+    refuse_if(c["producer"] < 1 or c["account"] not in model.accounts, RejectCode.NOT_AUTHORISED)
+    session = session or model.sessions.add(c["account"], name)
+    if session is None:
+        raise Refused(RejectCode.ID_TABLE_FULL)
+    session.is_open = True
+    session.logon, session.producer = c["logon"], c["producer"]
+    session.cancel_all_on_close = bool(c["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE)
+    _session_event(model, session, Reason.SESSION_OPENED)
+
+
+def session_close(model: ExchangeModel, session: Session) -> Units:
+    """End of a session, with its orders if it asked for that at logon."""
+    session.is_open = False
+    _session_event(model, session, Reason.SESSION_CLOSED)
+    if session.cancel_all_on_close:
+        hit = [order for order in model.orders.values() if order.session == session.slot]
+        yield from _cancel_all(model, hit, Reason.DISCONNECT)
+        model.writer.add(
+            EventKind.SUMMARY, account=session.account, session=session.slot, qty=len(hit)
+        )
+
+
+def _session_event(model: ExchangeModel, session: Session, reason: Reason) -> None:
+    model.writer.add(
+        EventKind.ACCOUNT,
+        reason=int(reason),
+        account=session.account,
+        session=session.slot,
+        amount=session.logon,
+        client_order_id=session.last_id,
+        text=session.name,
+    )
+
+
+# ---------------------------------------------------------------------------------- administration
+def run_administrative(model: ExchangeModel, c: Command) -> None:
+    """Commands of the supervisor and of the shard's own loop."""
+    kind = c["kind"]
+    refuse_if(kind not in KINDS, RejectCode.BAD_FIELD)
+    refuse_if(c["producer"] > SUPERVISOR, RejectCode.NOT_AUTHORISED)
+    if kind == CommandKind.OPEN_ACCOUNT:
+        in_range = 1 <= c["account"] < model.limits.accounts_max
+        refuse_if(not in_range, RejectCode.OUT_OF_RANGE)
+        model.accounts.add(c["account"])
+        model.writer.add(EventKind.ACCOUNT, account=c["account"], reason=int(Reason.ACCOUNT_OPENED))
+    elif kind == CommandKind.LIST_INSTRUMENT:
+        model.list_instrument(c["symbol"], c["amount"], c["expire_ts"], c["px2"])
+    elif kind == CommandKind.FEED_STATE:
+        model.writer.add(
+            EventKind.SESSION, code=c["order_type"], amount=c["amount"], amount2=c["expire_ts"]
+        )
+    elif kind != CommandKind.TIME:
+        raise Refused(RejectCode.NOT_SUPPORTED_HERE)
+
+
+def startup(instruments: Sequence[Instrument], accounts: int) -> Iterator[dict]:
+    """Commands that open a local exchange: accounts, their default sessions, instruments."""
+    for account in range(1, accounts + 1):
+        who = {"account": account, "producer": SUPERVISOR}
+        yield BLANK_COMMAND | {"kind": int(CommandKind.OPEN_ACCOUNT)} | who
+        opening = {"kind": int(CommandKind.SESSION_OPEN), "logon": 1, "text": b"local"}
+        yield BLANK_COMMAND | opening | who
+    for instrument in instruments:
+        yield BLANK_COMMAND | {
+            "kind": int(CommandKind.LIST_INSTRUMENT),
+            "producer": SUPERVISOR,
+            "symbol": pack_name(instrument.symbol),
+            "amount": instrument.tick_units,
+            "expire_ts": instrument.lot_units,
+            "px2": instrument.px_max,
+        }

@@ -1,0 +1,250 @@
+"""One shard of the exchange as plain Python: commands in, events out (RULES, EVENTS).
+
+Cold; used by tests only: the oracle of tests/engine/test_differential.py and of the scenarios. It
+is the second of two independent implementations, so it is written for reading: a handler checks
+everything first (a failed check raises Refused), then changes the book and emits events as they
+happen. book_model has the books, orders_model the life of an order, desk_model what concerns many
+orders or none, session_model the ids, checks_model the refusals by field, events_model the numbers.
+
+Work that may be long is a generator that yields before each unit (a fill pair, a cancel, a row of a
+query). `apply` sits between two units: when the slice is full it emits CONTINUED and goes on under
+the next in_seq, which is what CONTINUE commands do in the engine.
+
+Order ids here have an empty slot part: counter << 24.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from engine.config import Instrument, ShardLimits
+from engine.records import (
+    SYMBOL_INDEX_BITS,
+    CommandKind,
+    EventFlag,
+    EventKind,
+    Phase,
+    Reason,
+    RejectCode,
+    pack_name,
+)
+from tests.model import desk_model, orders_model
+from tests.model.book_model import BUY, SELL, Book, Order
+from tests.model.checks_model import (
+    FIRST_ADMINISTRATIVE_KIND,
+    Command,
+    Refused,
+    check_fields,
+    is_name,
+    refuse_if,
+    target_text,
+)
+from tests.model.events_model import Event, EventWriter
+from tests.model.session_model import Session, Sessions
+
+Units = Generator[None, None, None]
+
+
+class ExchangeModel:
+    """One shard: books, sessions, open accounts, live orders."""
+
+    def __init__(
+        self,
+        limits: ShardLimits | None = None,
+        *,
+        shard: int = 0,
+        unknown_symbol: str = "create",
+        template: Instrument | None = None,
+    ) -> None:
+        self.limits = limits or ShardLimits()
+        self.shard = shard
+        self.creates_symbols = unknown_symbol == "create"
+        self.template = template or Instrument("TEMPLATE")
+        self.writer = EventWriter()
+        self.books: dict[int, Book] = {}  # by symbol_id
+        self.accounts: set[int] = set()
+        self.sessions = Sessions(self.limits.sessions_max, self.limits.text_ids_max)
+        self.orders: dict[int, Order] = {}  # live orders by order_id, in entry order
+        self.order_count = 0
+        self.now = 0
+
+    # ----------------------------------------------------------------------------- one command
+    def apply(self, command: Any) -> list[Event]:
+        """Run one command to its end; all its events, those of its CONTINUE slices included."""
+        c = command if isinstance(command, dict) else _plain(command)
+        writer = self.writer
+        writer.events = []
+        self.now = max(self.now, c["in_ts"])
+        writer.begin(self.now, c["producer"])
+        units = 0
+        for _ in self._run(c):
+            if writer.in_slice >= self.limits.slice_events:
+                writer.add(EventKind.CONTINUED, qty=units)
+                writer.end()
+                writer.begin(self.now, 0)
+                units = 0
+            units += 1
+        writer.end()
+        return writer.events
+
+    def _run(self, c: Command) -> Units:
+        try:
+            if c["kind"] < FIRST_ADMINISTRATIVE_KIND:
+                yield from self._run_client(c)
+            else:
+                desk_model.run_administrative(self, c)
+        except Refused as refusal:
+            self._reject(c, refusal.code)
+
+    def _run_client(self, c: Command) -> Units:
+        kind = c["kind"]
+        if kind == CommandKind.SESSION_OPEN:
+            desk_model.session_open(self, c)
+            return
+        check_fields(c)
+        session = self.sessions.owned(c["session"], c["logon"], c["producer"])
+        if session is None:
+            raise Refused(RejectCode.NOT_LOGGED_ON)
+        refuse_if(c["account"] != session.account, RejectCode.NOT_AUTHORISED)
+        heard = self._heard_before(c, session)
+        if heard is not None:
+            desk_model.status(self, heard)
+        elif kind == CommandKind.NEW:
+            yield from orders_model.new(self, c)
+        elif kind == CommandKind.CANCEL:
+            orders_model.cancel(self, self.target(c), Reason.CLIENT)
+        elif kind == CommandKind.REPLACE:
+            yield from orders_model.replace(self, c)
+        elif kind == CommandKind.MASS_CANCEL:
+            yield from desk_model.mass_cancel(self, c)
+        elif kind == CommandKind.QUERY_ORDER:
+            desk_model.status(self, self.target(c))
+        elif kind == CommandKind.QUERY_OPEN_ORDERS:
+            yield from desk_model.query_open_orders(self, c)
+        elif kind == CommandKind.SESSION_CLOSE:
+            yield from desk_model.session_close(self, session)
+        else:
+            raise Refused(RejectCode.NOT_SUPPORTED_HERE)
+
+    def _heard_before(self, c: Command, session: Session) -> Order | None:
+        """203, 204: the live order of a client id that was used, or mark the id as used."""
+        number, sessions = c["client_order_id"], self.sessions
+        if 0 < number <= session.last_id:
+            order = sessions.live_ids.get((session.slot, number))
+            if order is None:
+                raise Refused(RejectCode.DUPLICATE)
+            return order
+        if number:
+            session.last_id = number
+        key = (session.slot, target_text(c))
+        if c["kind"] == CommandKind.NEW and key[1]:
+            if key in sessions.used_texts:
+                order = sessions.live_texts.get(key)
+                if order is None:
+                    raise Refused(RejectCode.DUPLICATE)
+                return order
+            full = len(sessions.used_texts) >= self.limits.text_ids_max
+            refuse_if(full, RejectCode.ID_TABLE_FULL)
+            sessions.used_texts.add(key)
+        return None
+
+    def _reject(self, c: Command, code: RejectCode) -> None:
+        session = self.sessions.owned(c["session"], c["logon"], c["producer"])
+        book = self.find_book(c)
+        text = target_text(c)
+        self.writer.add(
+            EventKind.REJECTED,
+            code=int(code),
+            client_order_id=c["client_order_id"] or c["target_client_order_id"],
+            order_id=c["order_id"],
+            account=c["account"] if c["account"] in self.accounts else 0,
+            session=session.slot if session else 0,
+            symbol_id=book.symbol_id if book else 0,
+            text=text,
+            flags=int(EventFlag.TEXT_ID) if text else 0,
+        )
+
+    def target(self, c: Command) -> Order:
+        """501, or the live order of this account that a command names."""
+        order: Order | None
+        if c["order_id"]:
+            order = self.orders.get(c["order_id"])
+        elif c["target_client_order_id"]:
+            order = self.sessions.live_ids.get((c["session"], c["target_client_order_id"]))
+        else:
+            order = self.sessions.live_texts.get((c["session"], target_text(c)))
+        if order is None or order.account != c["account"]:
+            raise Refused(RejectCode.UNKNOWN_ORDER)
+        if c["kind"] != CommandKind.REPLACE and c["symbol_id"] not in (0, order.symbol_id):
+            raise Refused(RejectCode.UNKNOWN_ORDER)  # for a replace that is 313
+        return order
+
+    # ---------------------------------------------------------------------- instruments, state
+    def find_book(self, c: Command) -> Book | None:
+        """Return the book a command names by number, or by name where it gives no number."""
+        if c["symbol_id"]:
+            return self.books.get(c["symbol_id"])
+        return next((b for b in self.books.values() if b.name == c["symbol"]), None)
+
+    def list_instrument(self, name: int, tick: int, lot: int, px_max: int) -> Book:
+        """302, or a new book: LISTED and PHASE."""
+        good = is_name(name.to_bytes(8, "little").rstrip(b"\0")) and min(tick, lot, px_max) > 0
+        full = len(self.books) >= self.limits.symbols_max
+        taken = any(book.name == name for book in self.books.values())
+        refuse_if(not good or full or taken, RejectCode.LISTING_REFUSED)
+        symbol_id = self.shard << SYMBOL_INDEX_BITS | (len(self.books) + 1)
+        book = self.books[symbol_id] = Book(symbol_id, name, tick, lot, px_max)
+        text = name.to_bytes(8, "little").rstrip(b"\0")
+        self.writer.add(
+            EventKind.LISTED, symbol_id=symbol_id, amount=tick, amount2=lot, px2=px_max, text=text
+        )
+        self.writer.add(EventKind.PHASE, symbol_id=symbol_id, code=int(Phase.CONTINUOUS))
+        return book
+
+    def level_count(self) -> int:
+        return sum(book.level_count() for book in self.books.values())
+
+    def state_digest(self) -> str:
+        """Hash of all books in priority order, without ids and sequence numbers."""
+        words: list[int] = []
+        for book in self.books.values():
+            resting = [*book.orders(BUY), *book.orders(SELL)]
+            words += [book.name, book.phase, book.last_px, len(resting)]
+            for o in resting:
+                words += [o.side, o.px, o.leaves, o.cum, o.account]
+                words += [o.order_type, o.tif, int(o.post_only)]
+        raw = b"".join(word.to_bytes(8, "little") for word in words)
+        return hashlib.blake2b(raw).hexdigest()
+
+    def resting(self, symbol: str, side: int) -> list[Order]:
+        """Resting orders of one side in priority order."""
+        return list(self.book(symbol).orders(side))
+
+    def book(self, symbol: str) -> Book:
+        name = pack_name(symbol)
+        return next(book for book in self.books.values() if book.name == name)
+
+    def check(self) -> None:
+        """Books sound, and exactly the resting orders are live."""
+        for book in self.books.values():
+            book.check()
+        resting = {
+            o.order_id for b in self.books.values() for side in (BUY, SELL) for o in b.orders(side)
+        }
+        assert resting == set(self.orders)
+        assert len(self.orders) <= self.limits.orders_max
+        assert self.level_count() <= self.limits.levels_max
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """Turn a COMMAND record into a dict of plain numbers, its text as bytes without padding."""
+    plain = {name: record[name].item() for name in record.dtype.names if name != "text"}
+    plain["text"] = bytes(record["text"]).rstrip(b"\0")
+    return plain
+
+
+def start(model: ExchangeModel, instruments: Sequence[Instrument], accounts: int) -> list[Event]:
+    """Open accounts 1..n with their default sessions, list instruments: as LocalExchange does."""
+    return [event for c in desk_model.startup(instruments, accounts) for event in model.apply(c)]

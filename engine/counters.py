@@ -1,22 +1,20 @@
-"""Labelled counters and latency histograms in shared memory: what `run.py top` and the dashboard
-read.
+"""Labelled counters and latency histograms in shared memory: what `run.py top` shows.
 
-Written hot, read cold. Every process writes its own block with single-writer relaxed stores,
-anybody reads at any time; a reader may see one word newer than the next, never a torn one. Labels
-stand in the segment as JSON, so a reader needs no other knowledge than the segment.
+Written hot, read cold. Every process writes its own block, with relaxed stores of a single writer;
+anybody reads at any time and may see one word newer than the next, never a torn one. The labels
+stand in the segment as JSON: a reader needs to know nothing but the instance. Kind "counters":
 
-    segment kind "counters": [0] JSON bytes | JSON, padded to a line | block 0 | block 1 | ...
-    blocks begin on a line block: [0] pid  [1] state  [2] heartbeat_ns | own labels ... | padded to
-    a line | histogram 0 | histogram 1 | ...
+    segment    [0] bytes of JSON | JSON | block | block ...       each block begins on a line
+    block      [0] pid  [1] state  [2] heartbeat_ns | own labels | histogram | histogram ...
 
-Histogram: HISTOGRAM_WORDS int64: 1024 buckets, then count, sum and maximum. Log-linear as in
-HdrHistogram: each power of two is cut into 32 equal parts, so a value is known to 1 in 32. Values
-below 64 ns are exact, those from 2**36 ns (69 s) on are counted in the last bucket (the maximum is
-exact).
+A histogram is HISTOGRAM_WORDS words: 1024 buckets, then count, sum and maximum. Log-linear like
+HdrHistogram: every power of two is cut into 32 equal parts, so a value is known to 1 in 32. Below
+64 ns it is exact; from 2**36 ns (69 s) on values count in the last bucket, the maximum is exact.
 
-Limits: 64-bit counters never wrap in practice (2**63 ns of latency sum are 292 years).
+Limits: nothing guards against overflow; a sum of latencies reaches 2**63 ns after 292 years.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -41,7 +39,8 @@ PID, STATE, HEARTBEAT_NS = 0, 1, 2
 STANDARD_LABELS = ("pid", "state", "heartbeat_ns")
 _LINE_WORDS = CACHE_LINE // 8
 
-assert BUCKETS == 1024 and HISTOGRAM_WORDS % _LINE_WORDS == 0
+assert BUCKETS == 1024
+assert HISTOGRAM_WORDS % _LINE_WORDS == 0
 
 _Array = np.ndarray[Any, Any]
 
@@ -75,7 +74,8 @@ def histogram_bucket(value):
 
 @helper
 def histogram_record(words, base, value_ns):
-    """Count one value in the histogram that begins at words[base]. O(1), about 2 ns."""
+    """Count one value in the histogram that begins at words[base]. O(1)."""
+    value_ns = max(value_ns, 0)
     counter_add(words, base + histogram_bucket(value_ns), 1)
     counter_add(words, base + COUNT, 1)
     counter_add(words, base + SUM, value_ns)
@@ -110,7 +110,7 @@ def bucket_highest(bucket: int) -> int:
 
 
 def recorded(histogram: _Array) -> list[tuple[int, int]]:
-    """Return (highest value of the bucket, count) of every bucket in use, ascending: what other histogram tools take."""
+    """Return (highest value, count) of every bucket in use, ascending: food for other tools."""
     counts = np.array(histogram[:BUCKETS])
     return [(bucket_highest(int(b)), int(counts[b])) for b in np.flatnonzero(counts)]
 
@@ -118,10 +118,9 @@ def recorded(histogram: _Array) -> list[tuple[int, int]]:
 def percentiles(
     histogram: _Array, percents: Sequence[float] = (50, 90, 99, 99.9, 99.99, 100)
 ) -> dict[float, int]:
-    """Return the smallest value with at least that share of all values at or below it, within 1 in
-    32 and never too low.
+    """Return, per percent, a value that this share of all does not exceed.
 
-    Empty histogram: all zero. No percentile is above the exact maximum.
+    Never too low, at most 1 in 32 too high, never above the exact maximum. All zero when empty.
     """
     counts = np.array(histogram[:BUCKETS])  # one copy: a histogram in use goes on changing
     total, maximum = int(counts.sum()), int(histogram[MAXIMUM])
@@ -130,10 +129,12 @@ def percentiles(
     running = np.cumsum(counts)
     result = {}
     for percent in percents:
-        rank = min(max(int(np.ceil(total * percent / 100)), 1), total)
+        # Rounded first: 1000 * 99.9 / 100 is a little more than 999 in floats.
+        rank = min(max(math.ceil(round(total * percent / 100, 6)), 1), total)
         bucket = int(np.searchsorted(running, rank))
-        highest = maximum if bucket == BUCKETS - 1 else bucket_highest(bucket)
-        result[percent] = min(highest, maximum) if maximum else highest
+        highest = maximum if bucket == BUCKETS - 1 else min(bucket_highest(bucket), maximum)
+        # The writer stores the maximum after the bucket: it may not have come to it yet.
+        result[percent] = max(highest, bucket_lowest(bucket))
     return result
 
 
@@ -142,7 +143,7 @@ def _padded(words: int) -> int:
 
 
 class Block:
-    """One process's counters. `words` is the whole block; index() and histogram_base() give places in it."""
+    """One process's counters. `words` is the whole block; index() gives places in it."""
 
     def __init__(
         self, name: str, words: _Array, labels: Sequence[str], histograms: Sequence[str]
@@ -213,7 +214,7 @@ class Counters:
         blocks: Mapping[str, Sequence[str]],
         histograms: Mapping[str, Sequence[str]] | None = None,
     ) -> "Counters":
-        """Make the segment: per block its labels and, if any, its histograms. The standard labels are added in front."""
+        """Make the segment. Each block gets the standard labels in front of its own."""
         table = {
             name: ([*STANDARD_LABELS, *labels], list((histograms or {}).get(name, ())))
             for name, labels in blocks.items()

@@ -1,28 +1,25 @@
 """Shared memory segments: made whole, checked at attach, removed when their owner is dead.
 
-Cold: runs at start, attach and shutdown. One creator (the supervisor) writes the header; everybody
-reads it.
+Cold: runs at start, attach and shutdown. One process makes a segment and writes its header.
 
-    page 0   header, 512 int64 words (below); word 0 is the readiness word, stored last with release
-    page 1.. payload, zero at creation; each user lays it out (engine/shm_ring.py,
-    engine/counters.py)
+    page 0     header, 512 int64 words
+    page 1..   payload, zero at first; laid out by its users (command_ring, event_ring, counters)
 
-    word 0 SEGMENT_VERSION when ready   1 magic   2 layout fingerprint   3 bytes of the whole
-    segment   4 kind (8 ASCII)
-         5 owner pid   6 owner start time   7 made at, CLOCK_REALTIME ns   8 number of parameters
-         16.. parameters
+    word 0 version, when ready   1 magic      2 layout fingerprint    3 bytes of the whole segment
+         4 kind, 8 ASCII         5 owner pid  6 owner's start time    7 made at, CLOCK_REALTIME ns
+         8 number of parameters  16.. parameters
 
-Names are /ringbook.<instance>.<kind>. Memory is taken with posix_fallocate: on a full /dev/shm
-ftruncate succeeds and the first touch is a SIGBUS. It is never resized. posix_ipc is used because
-multiprocessing's own segments are deleted when any process that attached ends.
+Word 0 is stored last, with release. Names are /ringbook.<instance>.<kind>. Memory is taken with
+posix_fallocate: on a full /dev/shm ftruncate succeeds and the first touch is a SIGBUS. Never
+resized. Through posix_ipc, because a segment of multiprocessing is deleted when any process that
+attached ends.
 
-Attach trusts nothing: the file must be a 0600 regular file of this user and as long as its header
-says, of this layout fingerprint, and ready. A pid alone does not name an owner (pids are used
-again): the start time of the process (/proc/<pid>/stat, field 22) stands beside it.
+Attach trusts nothing: a 0600 regular file of this user, as long as its header says, of this layout
+fingerprint, and ready. A pid alone does not name an owner (pids are used again): the start time of
+the process (/proc/<pid>/stat, field 22) stands beside it.
 
-Limits: processes that share /dev/shm but not the pid namespace cannot judge each other's owners;
-one instance lives in one namespace. Whether *children* of a dead owner still run is not known here:
-the instance lock of engine/topology.py decides.
+Limits: processes that share /dev/shm but no pid namespace cannot judge each other's owners. Whether
+*children* of a dead owner still run is not known here: the instance lock of the topology decides.
 """
 
 import contextlib
@@ -133,7 +130,7 @@ class Segment:
             raise SegmentError(f"no segment can be named {name!r}")
         if payload_bytes < 8 or payload_bytes % 8 or len(params) > PARAMETERS_MAX:
             raise SegmentError(
-                f"segment {name}: {payload_bytes} bytes, {len(params)} parameters cannot be laid out"
+                f"segment {name} cannot have {payload_bytes} bytes, {len(params)} parameters"
             )
         try:
             memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600)
@@ -180,7 +177,7 @@ class Segment:
 
     @classmethod
     def attach(cls, fd: int, kind: str = "") -> "Segment":
-        """Map a descriptor got from the supervisor; the segment then owns it. On SegmentError the caller still does."""
+        """Map a descriptor got from the supervisor and own it; on SegmentError the caller does."""
         try:
             info = os.fstat(fd)
         except OSError as error:
@@ -190,9 +187,7 @@ class Segment:
         if info.st_uid != os.geteuid():
             raise SegmentError(f"segment belongs to user {info.st_uid}, not to {os.geteuid()}")
         if stat.S_IMODE(info.st_mode) != 0o600:
-            raise SegmentError(
-                f"segment has mode {stat.S_IMODE(info.st_mode):04o}, expected 0600: others could write it"
-            )
+            raise SegmentError(f"segment has mode {stat.S_IMODE(info.st_mode):04o}, expected 0600")
         if info.st_size <= HEADER_BYTES or info.st_size % 8:
             raise SegmentError(
                 f"segment is truncated: {info.st_size} bytes hold no header and payload"
@@ -231,23 +226,23 @@ class Segment:
                 mapped.close()
 
     def close(self) -> None:
-        """Unmap (at the latest when the last view dies) and close the descriptor; twice is harmless."""
+        """Unmap, at the latest when the last view dies, and close the descriptor."""
         if self._map is not None:
             self._unmap()
             os.close(self.fd)
             self.fd = -1
 
     def unlink(self) -> None:
-        """Remove the name; whoever has it mapped keeps the memory. Harmless when it is gone already."""
+        """Remove the name, if it is still there; whoever has it mapped keeps the memory."""
         with contextlib.suppress(posix_ipc.ExistentialError):
             posix_ipc.unlink_shared_memory(self.name)
 
 
 def _header_bytes(kind: str, size: int, params: Sequence[int]) -> bytes:
     words = [0] * (HEADER_BYTES // 8)
-    words[MAGIC : MADE_NS + 1] = [
-        SEGMENT_MAGIC, LAYOUT_FINGERPRINT, size, pack_name(kind), os.getpid(), process_start_time(os.getpid()), time.time_ns()
-    ]  # fmt: skip
+    words[MAGIC], words[FINGERPRINT], words[SIZE] = SEGMENT_MAGIC, LAYOUT_FINGERPRINT, size
+    words[KIND], words[MADE_NS] = pack_name(kind), time.time_ns()
+    words[OWNER], words[OWNER_START] = os.getpid(), process_start_time(os.getpid())
     words[PARAMETER_COUNT] = len(params)
     words[PARAMETERS : PARAMETERS + len(params)] = [int(v) for v in params]
     return _HEADER.pack(*words)
@@ -264,7 +259,9 @@ def _refusal(header: np.ndarray[Any, Any], size: int, kind: str) -> str:
     if ready != SEGMENT_VERSION:
         return f"segment has header version {ready}, this program knows {SEGMENT_VERSION}"
     if int(header[FINGERPRINT]) != LAYOUT_FINGERPRINT:
-        return "segment has other record layouts (fingerprint differs): it was made by another version of the program"
+        return (
+            "segment has other record layouts (fingerprint): another version of the program made it"
+        )
     if int(header[SIZE]) != size:
         return f"segment is {size} bytes long, its header says {int(header[SIZE])}"
     if not 0 <= int(header[PARAMETER_COUNT]) <= PARAMETERS_MAX:

@@ -1,0 +1,487 @@
+"""The client library without its sockets: requests to bytes, bytes to reports and answers. Cold.
+
+Client and AsyncClient wrap one `ClientCore` each. They move bytes: `receive(data)` takes what came,
+`take_output()` gives what must go out on its own (answers to test requests). A verb is a
+*conversation*: a generator that yields `Request`s and gets their `Answer`s back, so that paging and
+error raising are written once for both clients.
+
+How an answer is found: TCP answers carry no request number. The reports of one command share the
+order's ids, and a shard answers a session's commands in order; so each waiting request knows which
+reports can be its own, and a report goes to the oldest waiting request that takes it. Everything
+else (fills of resting orders, other sessions of the account) goes to `reports`, which is bounded:
+above `REPORTS_MAX` the oldest are dropped and counted in `dropped`.
+
+Per shard, `seq` must rise by one from the number the logon told; where it does not, the missing
+range is in `gaps`. Not thread safe: the wrappers see to that.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from gateway.client_errors import ConnectionLost, ProtocolError, RingbookError, error_of
+from gateway.client_reports import (
+    Book,
+    Booked,
+    Canceled,
+    Expired,
+    Fill,
+    Gap,
+    Id,
+    InstrumentInfo,
+    Logon,
+    Order,
+    Rejected,
+    Replaced,
+    Report,
+    Status,
+    Summary,
+    report_of,
+)
+
+REPORTS_MAX: Final = 1 << 16
+LINE_BYTES_MAX: Final = (
+    1 << 22
+)  # a page of instruments is the longest line; above this it is not ours
+IDS = ("integer", "text")
+CANCEL_ON_DISCONNECT = ("none", "day", "all")
+
+T = TypeVar("T")
+Number = Decimal | int | str | float
+Line = dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What one request waits for. `takes(line, report)`: is it part of it, and does it end it."""
+
+    takes: Callable[[Line, Report | None], tuple[bool, bool]]
+    lines: list[Line] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    done: bool = False
+    failure: RingbookError | None = None
+    waiter: Any = None  # AsyncClient keeps its future here
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Bytes to send, and the answer to wait for."""
+
+    payload: bytes
+    answer: Answer
+
+
+Conversation = Generator[Request, Answer, T]
+
+
+def decimal_text(value: Number) -> str:
+    """Write a number as the exact decimal text a person would type; never with an exponent."""
+    if isinstance(value, bool):
+        raise TypeError("a price or quantity is a number, not True or False")
+    if isinstance(value, float):
+        value = repr(value)  # the shortest text that reads back as this float: what was typed
+    if isinstance(value, str):
+        value = value.strip()
+        if "e" not in value.lower():
+            return value
+    if isinstance(value, int):
+        return str(value)
+    number = Decimal(value)
+    if not number.is_finite():
+        raise ValueError(f"{value} is not a price or quantity")
+    return format(number, "f")
+
+
+class ClientCore:
+    """State of one logged-on connection."""
+
+    def __init__(
+        self,
+        account: str,
+        token: str,
+        *,
+        session: str = "main",
+        ids: str = "integer",
+        cancel_on_disconnect: str = "none",
+        receipts: bool = False,
+    ) -> None:
+        if ids not in IDS:
+            raise ValueError(f"ids must be 'integer' or 'text', not {ids!r}")
+        if cancel_on_disconnect not in CANCEL_ON_DISCONNECT:
+            raise ValueError(
+                f"cancel_on_disconnect must be none, day or all, not {cancel_on_disconnect!r}"
+            )
+        self.account, self.token, self.session = account, token, session
+        self.ids, self.receipts = ids, receipts
+        self.cancel_on_disconnect = cancel_on_disconnect
+        self.logon: Logon | None = None
+        self.last_id = 0
+        self.seq: dict[int, int] = {}
+        self.gaps: list[Gap] = []
+        self.reports: deque[Report] = deque()
+        self.dropped = 0
+        self.received = 0  # reports seen since logon
+        self.closed: RingbookError | None = None
+        self._waiting: deque[Answer] = deque()
+        self._carry = b""
+        self._output = bytearray()
+
+    # ------------------------------------------------------------------------------ bytes in
+    def receive(self, data: bytes) -> list[Answer]:
+        """Take bytes from the connection; give the answers that are now complete."""
+        pieces = (self._carry + data).split(b"\n")
+        self._carry = pieces.pop()
+        if len(self._carry) > LINE_BYTES_MAX:
+            raise ProtocolError(f"the exchange sent over {LINE_BYTES_MAX} bytes without a line end")
+        complete: list[Answer] = []
+        for piece in pieces:
+            if piece.strip():
+                answer = self._line(piece)
+                if answer is not None:
+                    complete.append(answer)
+        return complete
+
+    def _line(self, piece: bytes) -> Answer | None:
+        try:
+            line = orjson.loads(piece)
+        except orjson.JSONDecodeError as error:
+            raise ProtocolError(
+                f"the exchange sent a line that is not JSON: {piece[:80]!r}"
+            ) from error
+        kind = line.get("type") if isinstance(line, dict) else None
+        if not isinstance(kind, str):
+            raise ProtocolError(f"the exchange sent a line without a type: {piece[:80]!r}")
+        if kind == "heartbeat":
+            return None
+        if kind == "test_request":
+            self._output += b'{"type":"heartbeat"}\n'
+            return None
+        report = None
+        if kind in REPORT_KINDS:
+            report = report_of(line)
+            self.received += 1
+            self._count(report)
+        return self._give(line, report)
+
+    def _count(self, report: Report) -> None:
+        if report.seq:
+            due = self.seq.get(report.shard, 0) + 1
+            if report.seq > due:
+                self.gaps.append(Gap(report.shard, due, report.seq - 1))
+            self.seq[report.shard] = max(report.seq, due - 1)
+
+    def _give(self, line: Line, report: Report | None) -> Answer | None:
+        for answer in self._waiting:
+            taken, ends = answer.takes(line, report)
+            if taken:
+                return self._add(answer, line, report, ends)
+        if self._waiting and isinstance(report, Rejected) and not (report.id or report.order_id):
+            # A refusal that names no order: the request it answers could not be read that far.
+            return self._add(self._waiting[0], line, report, True)
+        if report is not None:
+            if len(self.reports) >= REPORTS_MAX:
+                self.reports.popleft()
+                self.dropped += 1
+            self.reports.append(report)
+        elif line["type"] == "logout":
+            reason = line.get("reason") or line.get("text") or "no reason given"
+            self.closed = ConnectionLost(f"the exchange logged this session out: {reason}")
+        return None
+
+    def _add(self, answer: Answer, line: Line, report: Report | None, ends: bool) -> Answer | None:
+        answer.lines.append(line)
+        if report is not None:
+            answer.reports.append(report)
+        if ends:
+            answer.done = True
+            self._waiting.remove(answer)
+            return answer
+        return None
+
+    # ----------------------------------------------------------------------------- bytes out
+    def take_output(self) -> bytes:
+        """Give what must be sent without anybody having asked."""
+        output, self._output = bytes(self._output), bytearray()
+        return output
+
+    def connection_lost(self, error: RingbookError) -> list[Answer]:
+        """Fail everything that waits; give it."""
+        failed, self._waiting = list(self._waiting), deque()
+        self.closed = self.closed or error
+        for answer in failed:
+            answer.failure = self.closed
+            answer.done = True
+        return failed
+
+    def forget(self, answer: Answer) -> None:
+        """Stop waiting for an answer: its reports will go to `reports`."""
+        if answer in self._waiting:
+            self._waiting.remove(answer)
+
+    def next_id(self) -> Id:
+        """Take the next client id of this session."""
+        self.last_id += 1
+        return self.last_id if self.ids == "integer" else f"{self.session}-{self.last_id}"
+
+    def encode(self, line: Line) -> bytes:
+        """Write one request line; None values are left out."""
+        return orjson.dumps({k: v for k, v in line.items() if v is not None}) + b"\n"
+
+    def order_line(
+        self,
+        symbol: str,
+        side: str,
+        qty: Number,
+        price: Number | None = None,
+        *,
+        tif: str | None = None,
+        post_only: bool = False,
+        id: Id | None = None,
+        tag: int | None = None,
+        order_type: str | None = None,
+    ) -> Line:
+        """Give a new order as a line; takes the next client id where none is given."""
+        own = self.next_id() if id is None else id
+        if id is not None and isinstance(id, int):
+            self.last_id = max(self.last_id, id)
+        return {
+            "type": "new",
+            "symbol": symbol,
+            "side": side,
+            "qty": decimal_text(qty),
+            "price": None if price is None else decimal_text(price),
+            "order_type": order_type,
+            "tif": tif,
+            "post_only": post_only or None,
+            "id": own,
+            "tag": tag,
+        }
+
+    def _request(
+        self, line: Line, takes: Callable[[Line, Report | None], tuple[bool, bool]]
+    ) -> Request:
+        if self.closed is not None:
+            raise self.closed
+        answer = Answer(takes)
+        self._waiting.append(answer)
+        return Request(self.encode(line), answer)
+
+    # --------------------------------------------------------------------------------- verbs
+    def log_on(self) -> Conversation[Logon]:
+        """Log on; must be the first conversation."""
+        line = {
+            "type": "logon",
+            "account": self.account,
+            "token": self.token,
+            "session": self.session,
+            "ids": self.ids,
+            "cancel_on_disconnect": self.cancel_on_disconnect,
+            "receipts": self.receipts or None,
+        }
+        answer = yield self._request(line, _of_kind("logon", "logout"))
+        _raise_refusal(answer)
+        if answer.lines[-1]["type"] != "logon":
+            raise self.closed or ConnectionLost("the exchange ended the session at logon")
+        self.logon = Logon.of(answer.lines[-1])
+        self.session = self.logon.session or self.session
+        self.last_id = max(self.last_id, self.logon.last_id)
+        self.seq = dict(self.logon.seq)
+        return self.logon
+
+    def place(self, line: Line) -> Conversation[Order]:
+        """Send a new order (a line of `order_line`)."""
+        answer = yield self._request(line, _of_order(line["id"]))
+        _raise_refusal(answer)
+        return Order.of(answer.reports)
+
+    def cancel(self, target: Line) -> Conversation[Order]:
+        """Cancel one order (a line of `target_line`)."""
+        answer = yield self._request({"type": "cancel", **target}, _of_target(target, (Canceled,)))
+        _raise_refusal(answer)
+        return Order.of(answer.reports)
+
+    def replace(
+        self, target: Line, qty: Number | None, price: Number | None
+    ) -> Conversation[Order]:
+        """Change price or total quantity of one order."""
+        line = {
+            "type": "replace",
+            **target,
+            "qty": None if qty is None else decimal_text(qty),
+            "price": None if price is None else decimal_text(price),
+        }
+        answer = yield self._request(line, _of_target(target, (Replaced, Canceled)))
+        _raise_refusal(answer)
+        return Order.of(answer.reports)
+
+    def mass_cancel(self, line: Line) -> Conversation[list[Report]]:
+        """Cancel many; gives what was cancelled."""
+        shards = self.logon.shards if self.logon else 1
+        one = line.get("symbol") is not None or line.get("shard") is not None
+        takes = _of_mass(1 if one else shards)
+        answer = yield self._request({"type": "mass_cancel", **line}, takes)
+        _raise_refusal(answer)
+        return [report for report in answer.reports if isinstance(report, Canceled)]
+
+    def order(self, target: Line) -> Conversation[Order]:
+        """Ask where one order stands."""
+        answer = yield self._request({"type": "order", **target}, _of_target(target, (Status,)))
+        _raise_refusal(answer)
+        return Order.of(answer.reports)
+
+    def open_orders(self, symbol: str | None, page: int) -> Conversation[list[Order]]:
+        """List live orders, asking for as many pages as there are, shard after shard."""
+        found: list[Order] = []
+        shards = range(self.logon.shards if self.logon else 1)
+        for shard in (None,) if symbol is not None else shards:
+            after = 0
+            while True:
+                line = {"type": "open_orders", "symbol": symbol, "shard": shard, "qty": page}
+                line["order_id"] = after or None
+                answer = yield self._request(line, _of_mass(1, Status))
+                _raise_refusal(answer)
+                rows = [report for report in answer.reports if isinstance(report, Status)]
+                found += [Order.of([row]) for row in rows]
+                more = _more(answer.lines[-1])
+                if not more:
+                    break
+                if not rows or more <= after:
+                    raise ProtocolError(
+                        "the exchange says that more open orders follow, but not where"
+                    )
+                after = more
+        return found
+
+    def book(self, symbol: str, depth: int | None) -> Conversation[Book]:
+        """Ask for one book."""
+        line = {"type": "book", "symbol": symbol, "depth": depth}
+        answer = yield self._request(line, _of_kind("book", symbol=symbol))
+        _raise_refusal(answer)
+        return Book.of(answer.lines[-1])
+
+    def instruments(self) -> Conversation[list[InstrumentInfo]]:
+        """List all instruments, page by page."""
+        found: list[InstrumentInfo] = []
+        after: Any = None
+        while True:
+            line = {"type": "instruments", "after": after}
+            answer = yield self._request(line, _of_kind("instruments"))
+            _raise_refusal(answer)
+            reply = answer.lines[-1]
+            rows = reply.get("instruments", [])
+            found += [InstrumentInfo.of(row) for row in rows]
+            after, before = reply.get("next"), after
+            if not after:
+                return found
+            if not rows or after == before:
+                raise ProtocolError("the exchange says that more instruments follow, but not where")
+
+    def limits(self) -> Conversation[Line]:
+        """Ask for the limits of account and gateway."""
+        answer = yield self._request({"type": "limits"}, _of_kind("limits"))
+        _raise_refusal(answer)
+        return answer.lines[-1]
+
+
+def target_line(
+    order: "Order | int | None", id: Id | None, symbol: str | None, shard: int | None
+) -> Line:
+    """Name an order: an Order, its order_id, or its client id."""
+    if isinstance(order, Order):
+        return {
+            "order_id": order.order_id,
+            "symbol": order.symbol or symbol,
+            "shard": None if order.symbol else order.shard,
+        }
+    if order is None and id is None:
+        raise ValueError("name the order: an Order, its order_id, or id= its client id")
+    return {"order_id": order, "target_id": id, "symbol": symbol, "shard": shard}
+
+
+# ------------------------------------------------------------------- which lines answer a request
+REPORT_KINDS = frozenset(
+    "accepted rejected replaced canceled expired booked fill status summary".split()
+)
+_ENDS = (Rejected, Booked, Expired, Canceled, Status)
+
+
+def _of_kind(*kinds: str, **fields: Any) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        if line["type"] in kinds and all(line.get(k, v) == v for k, v in fields.items()):
+            return True, True
+        refused = isinstance(report, Rejected) and not report.seq
+        return refused, refused
+
+    return takes
+
+
+def _of_order(own: Id) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        if report is None or report.id != own or isinstance(report, Summary):
+            return False, False
+        filled = isinstance(report, Fill) and report.leaves == 0
+        return True, report.last or filled or isinstance(report, _ENDS)
+
+    return takes
+
+
+def _of_target(
+    target: Line, begins: tuple[type[Report], ...]
+) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+    order_id, client_id = target.get("order_id"), target.get("target_id")
+    begun = False
+
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        nonlocal begun
+        if report is None:
+            return False, False
+        named = report.order_id == order_id if order_id is not None else report.id == client_id
+        if not named or not (begun or isinstance(report, (*begins, Rejected))):
+            return False, False
+        begun = True
+        filled = isinstance(report, Fill) and report.leaves == 0
+        return True, report.last or filled or isinstance(report, _ENDS)
+
+    return takes
+
+
+def _of_mass(
+    summaries: int, row: type[Report] = Canceled
+) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+    left = summaries
+
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        nonlocal left
+        if isinstance(report, Summary):
+            left -= 1
+            return True, left == 0
+        if isinstance(report, Rejected):
+            mine = not (report.id or report.order_id)
+            return mine, mine
+        mine = isinstance(report, row) and (
+            row is Status or getattr(report, "reason", "") == "mass"
+        )
+        return mine, False
+
+    return takes
+
+
+def _more(summary: Line) -> int:
+    more = summary.get("next", summary.get("after", summary.get("amount", 0)))
+    return int(more or 0)
+
+
+def _raise_refusal(answer: Answer) -> None:
+    if answer.failure is not None:
+        raise answer.failure
+    for report in reports_of(answer.reports):
+        raise error_of(report.code, report.text or report.reason, report)
+
+
+def reports_of(reports: Sequence[Report]) -> Iterable[Rejected]:
+    """Give the refusals among reports."""
+    return (report for report in reports if isinstance(report, Rejected))

@@ -1,0 +1,319 @@
+"""What the client library hands out: reports as typed objects, and the summaries its verbs return.
+
+Cold, no I/O. Prices and quantities are exact `Decimal`s, ids are opaque integers (or text), times
+are nanoseconds. `report_of` makes the object of one decoded line; it trusts nothing it does not
+need: a key that is missing gives the field's empty value, an unknown `type` gives a plain `Report`.
+Every report keeps its line in `raw`, so that nothing the exchange said is lost.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from gateway.client_errors import ProtocolError
+
+Id = int | str
+ZERO = Decimal(0)
+
+
+@dataclass(slots=True, eq=False)
+class Report:
+    """One private report. The classes below say what happened; the fields are the same for all."""
+
+    type: str
+    seq: int  # gapless per (account, shard); 0: made by the gateway, or not about the account
+    shard: int
+    session: str
+    symbol: str
+    order_id: int
+    id: Id  # the order's client id; 0: none
+    side: str
+    order_type: str
+    tif: str
+    price: Decimal | None
+    qty: Decimal
+    leaves: Decimal
+    filled: Decimal
+    trade_id: int
+    role: str
+    code: int
+    reason: str
+    text: str
+    last: bool  # last report of its command
+    ts: int
+    receipt: tuple[int, ...]
+    raw: dict[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        words = [self.type, self.side, str(self.qty or ""), self.symbol]
+        words += [f"at {self.price}" if self.price is not None else "", self.reason, self.text]
+        words += [
+            f"id {self.id}" if self.id else "",
+            f"order {self.order_id}" if self.order_id else "",
+        ]
+        return " ".join(word for word in words if word)
+
+
+class Accepted(Report):
+    """A new order was taken; what it did follows."""
+
+
+class Rejected(Report):
+    """A request was refused: `code`, and a sentence in `text`."""
+
+
+class Replaced(Report):
+    """A replace was done."""
+
+
+class Canceled(Report):
+    """The order's open quantity left on request."""
+
+
+class Expired(Report):
+    """The order's open quantity left by its own terms."""
+
+
+class Booked(Report):
+    """The order, or what remains of it, rests in the book."""
+
+
+class Fill(Report):
+    """A trade of this account's order; `role` says maker or taker."""
+
+
+class Status(Report):
+    """Where an order stands."""
+
+
+class Summary(Report):
+    """End of a mass cancel or of a page."""
+
+
+REPORT_TYPES: dict[str, type[Report]] = {
+    kind.__name__.lower(): kind
+    for kind in (Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Status, Summary)
+}
+
+
+def decimal_of(value: Any) -> Decimal:
+    """Give an exact decimal of what the exchange wrote."""
+    if isinstance(value, float):
+        value = repr(value)
+    try:
+        return Decimal(value)
+    except (InvalidOperation, TypeError, ValueError) as error:
+        raise ProtocolError(
+            f"the exchange sent {value!r} where a decimal number belongs"
+        ) from error
+
+
+def report_of(line: dict[str, Any]) -> Report:
+    """Make the report object of one decoded line."""
+    get = line.get
+    price = get("price")
+    kind = get("type", "")
+    return REPORT_TYPES.get(kind, Report)(
+        type=kind,
+        seq=get("seq", 0),
+        shard=get("shard", 0),
+        session=get("session", ""),
+        symbol=get("symbol", ""),
+        order_id=get("order_id", 0),
+        id=get("id", 0),
+        side=get("side", ""),
+        order_type=get("order_type", ""),
+        tif=get("tif", ""),
+        price=None if price is None else decimal_of(price),
+        qty=decimal_of(get("qty", 0)),
+        leaves=decimal_of(get("leaves", 0)),
+        filled=decimal_of(get("filled", 0)),
+        trade_id=get("trade_id", 0),
+        role=get("role", ""),
+        code=get("code", 0),
+        reason=get("reason", ""),
+        text=get("text", ""),
+        last=get("last", False),
+        ts=get("ts", 0),
+        receipt=tuple(get("receipt", ())),
+        raw=line,
+    )
+
+
+@dataclass(slots=True)
+class Order:
+    """An order as `place`, `replace` and `order` return it; names are CCXT's where CCXT has one."""
+
+    id: Id
+    order_id: int
+    shard: int
+    symbol: str
+    side: str
+    type: str
+    tif: str
+    price: Decimal | None
+    amount: Decimal
+    filled: Decimal
+    remaining: Decimal
+    status: str  # open | filled | canceled | expired
+    reports: tuple[Report, ...] = field(repr=False)
+
+    @property
+    def fills(self) -> tuple[Fill, ...]:
+        """Trades among `reports`: those this request itself caused."""
+        return tuple(report for report in self.reports if isinstance(report, Fill))
+
+    @property
+    def average(self) -> Decimal | None:
+        """Average price of `fills`; None without one."""
+        size = sum((fill.qty for fill in self.fills), ZERO)
+        return (
+            sum((fill.qty * (fill.price or ZERO) for fill in self.fills), ZERO) / size
+            if size
+            else None
+        )
+
+    @classmethod
+    def of(cls, reports: Sequence[Report]) -> "Order":
+        """Read an order from its reports, oldest first."""
+        first, newest = reports[0], reports[-1]
+        status = _status_of(newest)
+        own = [r for r in reports if r.order_id == first.order_id]
+        totals = [r for r in own if isinstance(r, Accepted | Replaced | Status)]
+        head = totals[-1] if totals else first
+        return cls(
+            id=first.id,
+            order_id=first.order_id,
+            shard=first.shard,
+            symbol=first.symbol,
+            side=first.side,
+            type=first.order_type,
+            tif=first.tif,
+            price=head.price,
+            amount=head.qty,
+            filled=own[-1].filled,
+            remaining=own[-1].leaves,
+            status=status,
+            reports=tuple(reports),
+        )
+
+
+def _status_of(newest: Report) -> str:
+    if isinstance(newest, Status):
+        state = str(newest.raw.get("state", newest.role)).lower()
+        return {"new": "open", "partially_filled": "open", "": "open"}.get(state, state)
+    if isinstance(newest, Canceled | Expired):
+        return newest.type
+    return "filled" if newest.leaves == 0 else "open"
+
+
+@dataclass(slots=True)
+class Level:
+    """One price level of a book."""
+
+    price: Decimal
+    qty: Decimal
+    orders: int
+
+
+@dataclass(slots=True)
+class Book:
+    """A picture of one book, best levels first."""
+
+    symbol: str
+    bids: list[Level]
+    asks: list[Level]
+    seq: int  # out_seq of the last event it contains
+    ts: int
+    last: Decimal | None
+    raw: dict[str, Any] = field(repr=False)
+
+    @property
+    def spread(self) -> Decimal | None:
+        """Best ask less best bid; None when a side is empty."""
+        return self.asks[0].price - self.bids[0].price if self.bids and self.asks else None
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> "Book":
+        """Read the answer of a `book` request."""
+        last = line.get("last_price")
+        return cls(
+            symbol=line.get("symbol", ""),
+            bids=_levels(line.get("bids", ())),
+            asks=_levels(line.get("asks", ())),
+            seq=line.get("out_seq", line.get("seq", 0)),
+            ts=line.get("ts", 0),
+            last=None if last is None else decimal_of(last),
+            raw=line,
+        )
+
+
+def _levels(rows: Sequence[Sequence[Any]]) -> list[Level]:
+    return [
+        Level(decimal_of(row[0]), decimal_of(row[1]), row[2] if len(row) > 2 else 0) for row in rows
+    ]
+
+
+@dataclass(slots=True)
+class InstrumentInfo:
+    """One tradable symbol as the exchange lists it."""
+
+    symbol: str
+    shard: int
+    tick: Decimal
+    lot: Decimal
+    max_price: Decimal
+    phase: str
+    raw: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> "InstrumentInfo":
+        """Read one row of the answer to `instruments`."""
+        return cls(
+            symbol=line.get("symbol", ""),
+            shard=line.get("shard", 0),
+            tick=decimal_of(line.get("tick", 0)),
+            lot=decimal_of(line.get("lot", 0)),
+            max_price=decimal_of(line.get("max_price", 0)),
+            phase=line.get("phase", ""),
+            raw=line,
+        )
+
+
+@dataclass(slots=True)
+class Gap:
+    """Reports of this account that did not arrive: `first` to `last`, both included."""
+
+    shard: int
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class Logon:
+    """What the exchange said at logon."""
+
+    account: str
+    session: str
+    ids: str
+    shards: int
+    last_id: int
+    seq: dict[int, int]
+    raw: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> "Logon":
+        """Read a logon answer."""
+        return cls(
+            account=str(line.get("account", "")),
+            session=line.get("session", ""),
+            ids=line.get("ids", "integer"),
+            shards=line.get("shards", 1),
+            last_id=line.get("last_id", 0),
+            seq={int(shard): seq for shard, seq in line.get("seq", {}).items()},
+            raw=line,
+        )
+
+
+Reader = Callable[[dict[str, Any]], Any]

@@ -1,13 +1,15 @@
 """The directory channel: what ITCH cannot say about an instrument, one small JSON datagram each.
 
-Cold. ITCH prices have four decimals and its names eight characters; tick, lot and the meaning of a price go here, on a UDP
-multicast port of their own, every instrument about once a second and at once when it is listed:
+Cold. ITCH prices have four decimals and its names eight characters; tick, lot and the meaning of a
+price go here, on a UDP multicast port of their own, every instrument about once a second and at
+once when it is listed:
 
-    {"type":"instrument","session":"2606010001","shard":0,"locate":3,"symbol":"AAPL","tick":"0.01","lot":"1",
-     "price":"decimal4","px_max":4294967295}
+    {"type":"instrument","session":"2606010001","shard":0,"locate":3,"symbol":"AAPL","tick":"0.01",
+     "lot":"1","price":"decimal4","px_max":42949672}
 
-"price": "decimal4" means ITCH price / 10000 in asset units; "ticks" means ITCH price * tick. Shares are lots. px_max is in
-ticks. The publisher writes these, the listener reads them; datagrams that are not of this form are counted and dropped.
+"price": "decimal4" means ITCH price / 10000 in asset units; "ticks" means ITCH price * tick. Shares
+are lots. px_max is in ticks. The publisher writes these, the listener reads them; datagrams that
+are not of this form are counted and dropped.
 """
 
 from dataclasses import dataclass
@@ -33,7 +35,8 @@ def decimal_text(units: int) -> str:
 def _units_of(text: Any) -> int:
     # Inverse of decimal_text for positive numbers; ValueError for anything else.
     whole, _, part = str(text).partition(".")
-    if not (whole + part).isascii() or not (whole + part).isdigit() or not whole or len(part) > 9 or len(whole) > 10:
+    digits = whole + part
+    if not (digits.isascii() and digits.isdigit() and 1 <= len(whole) <= 10 and len(part) <= 9):
         raise ValueError("not a decimal number")
     return int(whole) * UNITS + int(part.ljust(9, "0"))
 
@@ -87,10 +90,10 @@ class DirectoryEntry:
 
 def entry_of_row(session: bytes, shard: int, locate: int, row: np.void) -> DirectoryEntry:
     """Return the entry of one row of the INSTRUMENT table."""
+    numbers = (int(row["tick"]), int(row["lot"]), bool(row["decimal4"]), int(row["px_max"]))
     return DirectoryEntry(
-        session.decode(), shard, locate, unpack_stock(int(row["stock"])), int(row["tick"]), int(row["lot"]),
-        bool(row["decimal4"]), int(row["px_max"]),
-    )  # fmt: skip
+        session.decode(), shard, locate, unpack_stock(int(row["stock"])), *numbers
+    )
 
 
 def decode_entry(data: bytes) -> DirectoryEntry | None:
@@ -111,7 +114,14 @@ def decode_entry(data: bytes) -> DirectoryEntry | None:
     if tick < 1 or lot < 1 or not 1 <= len(names[1]) <= 64:
         return None
     return DirectoryEntry(
-        names[0], numbers[0], numbers[1], names[1], tick, lot, fields["price"] == "decimal4", numbers[2]
+        names[0],
+        numbers[0],
+        numbers[1],
+        names[1],
+        tick,
+        lot,
+        fields["price"] == "decimal4",
+        numbers[2],
     )
 
 
@@ -128,7 +138,9 @@ class Directory:
         """Take one datagram; returns its entry, or None when it was dropped."""
         self.received += 1
         entry = decode_entry(data)
-        if entry is None or (entry.symbol not in self.by_symbol and len(self.by_symbol) >= ENTRIES_MAX):
+        if entry is None or (
+            entry.symbol not in self.by_symbol and len(self.by_symbol) >= ENTRIES_MAX
+        ):
             self.malformed += 1
             return None
         self.by_symbol[entry.symbol] = entry

@@ -1,22 +1,25 @@
 """ITCH 5.0: the layout of every message used, and the conversion of one EVENT into one message.
 
-Hot: `message_write` runs once per public event in the publisher, the readers (`read_u32` ...) once per field in the
-listener. Layouts are big-endian, packed, exactly Nasdaq's: any ITCH 5.0 parser reads the channel. Offsets and lengths below
-are taken from these dtypes, so a field is written down once.
+Hot: `message_write` runs once per public event in the publisher, the readers (`read_u32` ...) once
+per field in the listener. Layouts are big-endian, packed, exactly Nasdaq's: any ITCH 5.0 parser
+reads the channel. Offsets and lengths below are taken from these dtypes, so a field is written down
+once.
 
     type locate tracking  time       body
     0    1      3         5 (6 B)    11 ...
 
-Which event is which message (RULES §11, EVENTS §1) is decided by `itch_type` alone; one EVENT is at most one message, and
-`feed_seq > 0` says the same as "there is a message".
+Which event is which message (RULES §11, EVENTS §1) is decided by `itch_type` alone; one EVENT is at
+most one message, and `feed_seq > 0` says the same as "there is a message".
 
-    LISTED R · PHASE H · SESSION S · BOOKED A, or U when it replaces a slice · FILL of a displayed maker E, of a hidden one P
-    CANCELED D · REPLACED in its place and smaller X · REPLACED that will trade D · everything else is private
+    LISTED R · PHASE H · SESSION S · CANCELED D · BOOKED A, or U when it replaces a slice
+    FILL of a displayed maker E, of a hidden one P
+    REPLACED in its place and smaller X, about to trade D · everything else is private
 
-How our numbers travel: stock locate = index of the symbol in its shard; timestamp = in_ts as nanoseconds since UTC midnight;
-shares = lots; order reference = public_ref; match number = trade_id. Price = four decimals where the tick is a multiple of
-0.0001 and the highest price fits 32 bits, else the integer number of ticks; never rounded; the directory channel says which.
-No account, client id or order_id is ever written. F C Q B I L are laid out here and made from step 3 on.
+How our numbers travel: stock locate = index of the symbol in its shard; timestamp = in_ts as
+nanoseconds since UTC midnight; shares = lots; order reference = public_ref; match number =
+trade_id. Price = four decimals where the tick is a multiple of 0.0001 and the highest price fits 32
+bits, else the integer number of ticks; never rounded; the directory channel says which. No account,
+client id or order_id is ever written. F C Q B I L are laid out here and made from step 3 on.
 """
 
 from typing import Any
@@ -27,63 +30,53 @@ from engine.config import ITCH_PRICE_MAX, ITCH_TICK_UNIT
 from engine.jit import helper, kernel, register_warmup
 from engine.records import EVENT_SLOT, SYMBOL_INDEX_BITS, EventFlag, EventKind, Phase, Role, Side
 
-_HEADER = [
-    ("message_type", "S1"),
-    ("locate", ">u2"),
-    ("tracking", ">u2"),
-    ("time_high", ">u2"),
-    ("time_low", ">u4"),
-]
+HEADER_FIELDS = "message_type S1, locate >u2, tracking >u2, time_high >u2, time_low >u4"
+_ORDER_FIELDS = "ref >u8, side S1, shares >u4, stock S8, price >u4"
 
 
-def _layout(*body: tuple[str, str]) -> np.dtype[Any]:
-    return np.dtype(_HEADER + list(body))
+def _layout(body: str) -> np.dtype[Any]:
+    fields = [tuple(field.split()) for field in f"{HEADER_FIELDS}, {body}".split(", ")]
+    return np.dtype([(name, code) for name, code in fields])
 
 
-# The one table of ITCH types. Reserved and unused fields carry what the specification names for "not available".
+# The one table of ITCH types. Unused fields carry what the specification has for "not available".
 MESSAGES: dict[str, np.dtype[Any]] = {
-    "S": _layout(("event_code", "S1")),
+    "S": _layout("event_code S1"),
     "R": _layout(
-        ("stock", "S8"), ("market_category", "S1"), ("financial_status", "S1"), ("round_lot_size", ">u4"),
-        ("round_lots_only", "S1"), ("issue_classification", "S1"), ("issue_sub_type", "S2"), ("authenticity", "S1"),
-        ("short_sale_threshold", "S1"), ("ipo_flag", "S1"), ("luld_tier", "S1"), ("etp_flag", "S1"),
-        ("etp_leverage", ">u4"), ("inverse", "S1"),
+        "stock S8, market_category S1, financial_status S1, round_lot_size >u4, round_lots_only S1,"
+        " issue_classification S1, issue_sub_type S2, authenticity S1, short_sale_threshold S1,"
+        " ipo_flag S1, luld_tier S1, etp_flag S1, etp_leverage >u4, inverse S1"
     ),
-    "H": _layout(("stock", "S8"), ("trading_state", "S1"), ("reserved", "S1"), ("reason", "S4")),
+    "H": _layout("stock S8, trading_state S1, reserved S1, reason S4"),
     "L": _layout(
-        ("mpid", "S4"), ("stock", "S8"), ("primary_market_maker", "S1"), ("market_maker_mode", "S1"),
-        ("participant_state", "S1"),
+        "mpid S4, stock S8, primary_market_maker S1, market_maker_mode S1, participant_state S1"
     ),
-    "A": _layout(("ref", ">u8"), ("side", "S1"), ("shares", ">u4"), ("stock", "S8"), ("price", ">u4")),
-    "F": _layout(
-        ("ref", ">u8"), ("side", "S1"), ("shares", ">u4"), ("stock", "S8"), ("price", ">u4"), ("attribution", "S4"),
-    ),
-    "E": _layout(("ref", ">u8"), ("shares", ">u4"), ("match", ">u8")),
-    "C": _layout(("ref", ">u8"), ("shares", ">u4"), ("match", ">u8"), ("printable", "S1"), ("price", ">u4")),
-    "X": _layout(("ref", ">u8"), ("shares", ">u4")),
-    "D": _layout(("ref", ">u8")),
-    "U": _layout(("ref", ">u8"), ("new_ref", ">u8"), ("shares", ">u4"), ("price", ">u4")),
-    "P": _layout(
-        ("ref", ">u8"), ("side", "S1"), ("shares", ">u4"), ("stock", "S8"), ("price", ">u4"), ("match", ">u8"),
-    ),
-    "Q": _layout(("shares", ">u8"), ("stock", "S8"), ("price", ">u4"), ("match", ">u8"), ("cross_type", "S1")),
-    "B": _layout(("match", ">u8")),
+    "A": _layout(_ORDER_FIELDS),
+    "F": _layout(f"{_ORDER_FIELDS}, attribution S4"),
+    "E": _layout("ref >u8, shares >u4, match >u8"),
+    "C": _layout("ref >u8, shares >u4, match >u8, printable S1, price >u4"),
+    "X": _layout("ref >u8, shares >u4"),
+    "D": _layout("ref >u8"),
+    "U": _layout("ref >u8, new_ref >u8, shares >u4, price >u4"),
+    "P": _layout(f"{_ORDER_FIELDS}, match >u8"),
+    "Q": _layout("shares >u8, stock S8, price >u4, match >u8, cross_type S1"),
+    "B": _layout("match >u8"),
     "I": _layout(
-        ("paired", ">u8"), ("imbalance", ">u8"), ("imbalance_side", "S1"), ("stock", "S8"), ("far_price", ">u4"),
-        ("near_price", ">u4"), ("reference_price", ">u4"), ("cross_type", "S1"), ("price_variation", "S1"),
+        "paired >u8, imbalance >u8, imbalance_side S1, stock S8, far_price >u4, near_price >u4,"
+        " reference_price >u4, cross_type S1, price_variation S1"
     ),
-}  # fmt: skip
+}
 LENGTHS = {letter: layout.itemsize for letter, layout in MESSAGES.items()}
 HEADER_BYTES = 11
 MESSAGE_BYTES_MAX = max(LENGTHS.values())
 STOCK_BYTES = 8
 
-assert LENGTHS == {
-    "S": 12, "R": 39, "H": 25, "L": 26, "A": 36, "F": 40, "E": 31, "C": 36, "X": 23, "D": 19, "U": 35, "P": 44, "Q": 40,
-    "B": 19, "I": 50,
-}  # fmt: skip
+# Lengths of the specification.
+assert "".join(LENGTHS) == "SRHLAFECXDUPQBI"
+assert list(LENGTHS.values()) == [12, 39, 25, 26, 36, 40, 31, 36, 23, 19, 35, 44, 40, 19, 50]
 
-# Length of a message by its first byte; 0: not a type of this channel. Small enough to be a constant of every kernel.
+# Length of a message by its first byte; 0: not a type of this channel. Small enough to be a
+# constant of every kernel.
 LENGTH_BY_TYPE = np.zeros(256, np.int64)
 for _letter, _length in LENGTHS.items():
     LENGTH_BY_TYPE[ord(_letter)] = _length
@@ -104,8 +97,11 @@ for _phase in (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.CLOSING_CALL):
     STATE_BY_PHASE[_phase] = ord("Q")
 STATE_BY_PHASE.flags.writeable = False
 
-# Body of R behind the stock: not a Nasdaq listing, round lot of 1 (shares are lots), live, no threshold, no ETP.
-DIRECTORY_BODY = np.frombuffer(b"  " + (1).to_bytes(4, "big") + b"N" + b"C" + b"Z " + b"PN  N" + bytes(4) + b"N", np.uint8)
+# Body of R behind the stock: not a Nasdaq listing, round lot of 1 (shares are lots), live, no
+# threshold, no ETP.
+DIRECTORY_BODY = np.frombuffer(
+    b"  " + (1).to_bytes(4, "big") + b"N" + b"C" + b"Z " + b"PN  N" + bytes(4) + b"N", np.uint8
+)
 assert DIRECTORY_BODY.size == LENGTHS["R"] - HEADER_BYTES - STOCK_BYTES
 
 DAY_NS = 86_400 * 10**9
@@ -130,14 +126,20 @@ TRADE_MATCH_AT = field_offset("P", "match")
 CROSS_SHARES_AT, CROSS_STOCK_AT = field_offset("Q", "shares"), field_offset("Q", "stock")
 CROSS_PRICE_AT, CROSS_MATCH_AT = field_offset("Q", "price"), field_offset("Q", "match")
 assert all(field_offset(t, "ref") == REF_AT for t in "AFECXDUP")
-assert all(field_offset(t, f) == field_offset("A", f) for t in "FP" for f in ("side", "shares", "stock", "price"))
+assert all(
+    field_offset(t, f) == field_offset("A", f)
+    for t in "FP"
+    for f in ("side", "shares", "stock", "price")
+)
 assert all(field_offset(t, "shares") == EXEC_SHARES_AT for t in "ECX")
 assert all(field_offset("C", f) == field_offset("E", f) for f in ("shares", "match"))
 
-# What the conversion must know of a symbol; row = locate. `stock` 0: nothing known, no message can be made.
+# What the conversion must know of a symbol; row = locate. `stock` 0: nothing known, no message can
+# be made.
 INSTRUMENT = np.dtype(
     [
-        ("stock", "<u8"),  # eight characters as they stand in a message, space padded, read as little endian
+        # eight characters as they stand in a message, space padded, read as little endian
+        ("stock", "<u8"),
         ("scale", "<i8"),  # ITCH price = px * scale; 1: price in ticks
         ("decimal4", "<i8"),  # 1: prices have four decimals; 0: integer ticks
         ("tick", "<i8"),  # 1e-9 units
@@ -194,7 +196,7 @@ def read_u32(buffer, at):
 
 @helper
 def read_u64(buffer, at):
-    """8 bytes, big endian, as int64; a number over 2**63 comes out negative, which no reference of ours is."""
+    """8 bytes, big endian, as int64: 2**63 and more come out negative, as no number of ours is."""
     return (read_u32(buffer, at) << 32) | read_u32(buffer, at + 4)
 
 
@@ -223,7 +225,9 @@ def itch_type(event):
     if kind == EventKind.REPLACED:
         flags = np.int64(event["flags"])
         if flags & EventFlag.KEPT:
-            return TYPE_X if np.int64(event["shown"]) < np.int64(event["shown_before"]) else NO_MESSAGE
+            return (
+                TYPE_X if np.int64(event["shown"]) < np.int64(event["shown_before"]) else NO_MESSAGE
+            )
         if flags & EventFlag.LEFT_BOOK and flags & EventFlag.WILL_TRADE:
             return TYPE_D
         return NO_MESSAGE
@@ -237,7 +241,8 @@ def itch_type(event):
 @helper
 def needs_instrument(letter):
     """Whether the message carries a name or a price."""
-    return letter == TYPE_A or letter == TYPE_U or letter == TYPE_P or letter == TYPE_H or letter == TYPE_R
+    priced = letter == TYPE_A or letter == TYPE_U or letter == TYPE_P
+    return priced or letter == TYPE_H or letter == TYPE_R
 
 
 @helper
@@ -259,7 +264,9 @@ def instrument_set(row, tick, lot, px_max):
 def instrument_learn(table, event):
     """Take a LISTED event into the INSTRUMENT table."""
     row = table[np.int64(event["symbol_id"]) & (LOCATES - 1)]
-    instrument_set(row, np.int64(event["amount"]), np.int64(event["amount2"]), np.int64(event["px2"]))
+    instrument_set(
+        row, np.int64(event["amount"]), np.int64(event["amount2"]), np.int64(event["px2"])
+    )
     stock = np.uint64(0)
     for i in range(STOCK_BYTES):
         code = np.uint64(event["text"][i])
@@ -282,14 +289,17 @@ def _put_header(buffer, at, letter, event):
 
 @helper
 def _put_add(buffer, at, event, row):
-    # A, and P up to its price: a trade against hidden quantity is public without a side ("B" since 2014) or reference.
+    # A, and P up to its price: a trade against hidden quantity is public without a side ("B" since
+    # 2014) or reference.
     if np.int64(event["kind"]) == EventKind.FILL:
         put_u64(buffer, at + REF_AT, 0)
         buffer[at + ADD_SIDE_AT] = BUY_LETTER
         put_u64(buffer, at + TRADE_MATCH_AT, np.int64(event["trade_id"]))
     else:
         put_u64(buffer, at + REF_AT, np.int64(event["public_ref"]))
-        buffer[at + ADD_SIDE_AT] = BUY_LETTER if np.int64(event["side"]) == Side.BUY else SELL_LETTER
+        buffer[at + ADD_SIDE_AT] = (
+            BUY_LETTER if np.int64(event["side"]) == Side.BUY else SELL_LETTER
+        )
     put_u32(buffer, at + ADD_SHARES_AT, np.int64(event["qty"]))
     put_stock(buffer, at + ADD_STOCK_AT, np.uint64(row["stock"]))
     put_u32(buffer, at + ADD_PRICE_AT, np.int64(event["px"]) * np.int64(row["scale"]))
@@ -336,7 +346,9 @@ def message_write(buffer, at, letter, event, row):
         put_u64(buffer, at + REF_AT, left)
     elif letter == TYPE_X:
         put_u64(buffer, at + REF_AT, np.int64(event["public_ref"]))
-        put_u32(buffer, at + EXEC_SHARES_AT, np.int64(event["shown_before"]) - np.int64(event["shown"]))
+        put_u32(
+            buffer, at + EXEC_SHARES_AT, np.int64(event["shown_before"]) - np.int64(event["shown"])
+        )
     elif letter == TYPE_U:
         _put_replace(buffer, at, event, row)
     elif letter == TYPE_S:
@@ -349,14 +361,18 @@ def message_write(buffer, at, letter, event, row):
 
 @kernel
 def event_to_message(slots, index, table, buffer):
-    """Convert one event to bytes at the start of `buffer`; returns the length, 0 when it is private. For cold callers."""
+    """Convert one event to bytes at the start of `buffer`; returns the length, 0 when it is
+    private. For cold callers.
+    """
     event = slots[index]
     if np.int64(event["kind"]) == EventKind.LISTED:
         instrument_learn(table, event)
     letter = itch_type(event)
     if letter == NO_MESSAGE:
         return np.int64(0)
-    return message_write(buffer, 0, letter, event, table[np.int64(event["symbol_id"]) & (LOCATES - 1)])
+    return message_write(
+        buffer, 0, letter, event, table[np.int64(event["symbol_id"]) & (LOCATES - 1)]
+    )
 
 
 # ------------------------------------------------------------------------------------ Python faces

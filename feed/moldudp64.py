@@ -3,17 +3,20 @@
     0        10               18          20
     session  sequence u64 BE  count u16   count x (length u16, message)
 
-`sequence` is the number of the first message (for us: feed_seq), the others follow by counting. Count 0 is a heartbeat and
-count 0xFFFF the end of the session; both carry the next number to come, so a listener sees a gap within one heartbeat.
+`sequence` is the number of the first message (for us: feed_seq), the others follow by counting.
+Count 0 is a heartbeat and count 0xFFFF the end of the session; both carry the next number to come,
+so a listener sees a gap within one heartbeat.
 
-Session: ten characters, YYMMDD + shard (base 36) + epoch (3 x base 36). Numbers begin at 1 in each session. Within one shard
-a later (date, epoch) is a later session: that alone may replace the current one; an earlier one is stale, anything else is
-foreign and dropped, so a stray sender cannot reset a listener.
+Session: ten characters, YYMMDD + shard (base 36) + epoch (3 x base 36). Numbers begin at 1 in each
+session. Within one shard a later (date, epoch) is a later session: that alone may replace the
+current one; an earlier one is stale, anything else is foreign and dropped, so a stray sender cannot
+reset a listener.
 
-`MoldReceiver` is sans-I/O: datagrams in, table of messages out, in order and each number once. Everything else is counted and
-never raised: gaps (and how many numbers), duplicates, stale, foreign, malformed (a datagram whose blocks do not fill it
-exactly is dropped whole). Numbers jumped over are not waited for; the recovery of step 5 will do that.
-Hot: one compiled call per batch of datagrams.
+`MoldReceiver` is sans-I/O: datagrams in, table of messages out, in order and each number once.
+Everything else is counted and never raised: gaps (and how many numbers), duplicates, stale,
+foreign, malformed (a datagram whose blocks do not fill it exactly is dropped whole). Numbers jumped
+over are not waited for; the recovery of step 5 will do that. Hot: one compiled call per batch of
+datagrams.
 """
 
 import struct
@@ -40,15 +43,22 @@ BLOCK_SEQ, BLOCK_OFFSET, BLOCK_LENGTH = 0, 1, 2
 assert MOLD_HEADER.size == MOLD_HEADER_BYTES
 
 # Words of a receiver's state; the counters are named for `stats`.
-(
-    R_SESSION_HIGH, R_SESSION_LOW, R_NEXT, R_SESSIONS, R_JOINED, R_ENDED, R_DATAGRAMS, R_HEARTBEATS, R_MESSAGES, R_GAPS,
-    R_MISSING, R_DUPLICATES, R_STALE, R_FOREIGN, R_MALFORMED,
-) = range(15)  # fmt: skip
+R_SESSION_HIGH, R_SESSION_LOW, R_NEXT, R_SESSIONS, R_JOINED, R_ENDED = range(6)
+R_DATAGRAMS, R_HEARTBEATS, R_MESSAGES, R_GAPS, R_MISSING = range(6, 11)
+R_DUPLICATES, R_STALE, R_FOREIGN, R_MALFORMED = range(11, 15)
 RECEIVER_WORDS = 16
 RECEIVER_COUNTERS = {
-    "datagrams": R_DATAGRAMS, "heartbeats": R_HEARTBEATS, "messages": R_MESSAGES, "gaps": R_GAPS, "missing": R_MISSING,
-    "duplicates": R_DUPLICATES, "stale": R_STALE, "foreign": R_FOREIGN, "malformed": R_MALFORMED, "sessions": R_SESSIONS,
-}  # fmt: skip
+    "datagrams": R_DATAGRAMS,
+    "heartbeats": R_HEARTBEATS,
+    "messages": R_MESSAGES,
+    "gaps": R_GAPS,
+    "missing": R_MISSING,
+    "duplicates": R_DUPLICATES,
+    "stale": R_STALE,
+    "foreign": R_FOREIGN,
+    "malformed": R_MALFORMED,
+    "sessions": R_SESSIONS,
+}
 
 _Array = np.ndarray[Any, Any]
 
@@ -70,7 +80,9 @@ def session_name(started_ns: int, shard: int, epoch: int) -> bytes:
 
 
 def epoch_of_day(started_ns: int) -> int:
-    """Return an epoch for an instance that keeps no manifest: grows through the day, a step is 1.85 s."""
+    """Return an epoch for an instance that keeps no manifest: grows through the day, a step is 1.85
+    s.
+    """
     return (started_ns // 10**9 % 86_400) * EPOCHS // 86_400
 
 
@@ -105,7 +117,8 @@ def _session_well_formed(packets, at):
 
 @helper
 def _session_order(state, high, low):
-    # 0 the current session, 1 a later one of this shard (or the first seen), -1 an earlier one, 2 not ours.
+    # 0 the current session, 1 a later one of this shard (or the first seen), -1 an earlier one, 2
+    # not ours.
     known_high, known_low = state[R_SESSION_HIGH], state[R_SESSION_LOW]
     if known_high == high and known_low == low:
         return 0
@@ -162,7 +175,8 @@ def _judge(state, packets, start, length):
 
 @helper
 def _deliver(state, packets, start, blocks, found):
-    # Append the messages of a good datagram that are new; returns how many rows of `blocks` are used then.
+    # Append the messages of a good datagram that are new; returns how many rows of `blocks` are
+    # used then.
     sequence, count = read_u64(packets, start + SEQUENCE_AT), read_u16(packets, start + COUNT_AT)
     if sequence > state[R_NEXT]:
         state[R_GAPS] += 1
@@ -191,9 +205,11 @@ def _deliver(state, packets, start, blocks, found):
 
 @kernel
 def mold_receive(state, packets, bounds, first, blocks):
-    """Take datagrams bounds[first:] = (start, length) in `packets`; returns (datagrams taken, messages found).
+    """Take datagrams bounds[first:] = (start, length) in `packets`; returns (datagrams taken,
+    messages found).
 
-    Stops before a datagram of a new session unless it is the first one, and before `blocks` might overflow. O(bytes).
+    Stops before a datagram of a new session unless it is the first one, and before `blocks` might
+    overflow. O(bytes).
     """
     found = 0
     for index in range(first, bounds.shape[0]):
@@ -214,19 +230,23 @@ def mold_receive(state, packets, bounds, first, blocks):
 
 # -------------------------------------------------------------------------------------- Python face
 class MoldReceiver:
-    """One channel's receiving state. `receive` is fed batches of datagrams and gives tables of messages."""
+    """One channel's receiving state. `receive` is fed batches of datagrams and gives tables of
+    messages.
+    """
 
     def __init__(self, datagram_bytes_max: int = 2048, messages_max: int = 1 << 14) -> None:
-        # A datagram of zero-length messages holds one per two bytes: the table must take the worst of them.
+        # A datagram of zero-length messages holds one per two bytes: the table must take the worst
+        # of them.
         self.state = np.zeros(RECEIVER_WORDS, np.int64)
         self.datagram_bytes_max = datagram_bytes_max
         self._blocks = np.zeros((max(messages_max, datagram_bytes_max), BLOCK_COLUMNS), np.int64)
 
     def receive(self, packets: _Array, bounds: _Array, first: int = 0) -> tuple[int, _Array]:
-        """Take datagrams bounds[first:] (start, length) lying in `packets`; returns how many were taken, and their messages.
+        """Take datagrams bounds[first:] (start, length) lying in `packets`; returns how many were
+        taken, and their messages.
 
-        The table (sequence, offset in packets, length) is valid until the next call. Fewer are taken where a new session
-        begins: compare `sessions` before and after each call.
+        The table (sequence, offset in packets, length) is valid until the next call. Fewer are
+        taken where a new session begins: compare `sessions` before and after each call.
         """
         taken, found = mold_receive(self.state, packets, bounds, first, self._blocks)
         return int(taken), self._blocks[:found]

@@ -269,8 +269,15 @@ def _refusal(header: np.ndarray[Any, Any], size: int, kind: str) -> str:
             f"segment names {int(header[PARAMETER_COUNT])} parameters, at most {PARAMETERS_MAX} fit"
         )
     if kind and int(header[KIND]) != pack_name(kind):
-        return f"segment is of kind {unpack_name(int(header[KIND]))!r}, expected {kind!r}"
+        return f"segment is of {_kind_text(int(header[KIND]))}, expected {kind!r}"
     return ""
+
+
+def _kind_text(packed: int) -> str:
+    try:
+        return f"kind {unpack_name(packed)!r}"
+    except (OverflowError, UnicodeDecodeError):
+        return "an unreadable kind"
 
 
 def _read_owner(path: Path) -> tuple[int, int] | None:

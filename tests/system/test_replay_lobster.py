@@ -1,7 +1,7 @@
 """Real input: recorded orders through the compiled step give the recorded book, prices and makers.
 
-The book of LocalExchange is the engine's own. The same through TCP and multicast, by processes of their
-own, is in test_replay_tcp.py.
+The book of LocalExchange is the engine's own. The same through TCP and multicast, by processes of
+their own, is in test_replay_tcp.py.
 """
 
 from pathlib import Path

@@ -1,0 +1,295 @@
+"""Ringbook's one command: `python run.py` lists what it does.
+
+Thin on purpose: each command is declared here with its options and its help, and its body is one
+file in cli/. Nothing heavy is imported before a command runs, so that `--help` answers at once.
+What goes wrong in ordinary operation (no exchange there, port taken, bad configuration) ends with
+one sentence on stderr and exit code 1; a wrong command line with 2; Ctrl-C with 130. A traceback
+means a bug.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.common import is_operating_error, sentence_of
+
+EXAMPLES = """
+\b
+First steps:
+  run.py doctor                                is this machine fit for it?
+  run.py demo                                  an exchange with generated flow; Ctrl-C ends it
+  run.py up                                    the exchange alone, on 127.0.0.1:9100
+  run.py client                                (another terminal) place and cancel by hand
+  run.py listen AAPL                           (another one) ladder and tape from multicast
+  run.py top                                   what every process is doing
+\b
+Without this program, the exchange speaks JSON lines over TCP (docs/protocol.md):
+  printf '%s\\n' '{"type":"logon","account":"demo","token":"demo"}' \\
+      '{"symbol":"AAPL","side":"buy","qty":10,"price":"187.42","id":1}' | nc -q1 127.0.0.1 9100
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Ringbook: a stock exchange in Python and Numba.",
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+replay_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Send recorded order flow to the running exchange.",
+)
+app.add_typer(replay_app, name="replay")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", envvar="RINGBOOK_CONFIG", help="TOML file (default: the built-in demo).",
+        exists=True, dir_okay=False,
+    ),
+]  # fmt: skip
+Host = Annotated[str | None, typer.Option(help="Address of the gateway (default: the config's).")]
+Port = Annotated[int | None, typer.Option(help="TCP port of the gateway (default: the config's).")]
+AccountName = Annotated[str, typer.Option(help="Account of the configuration to log on as.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")]
+Seconds = Annotated[float | None, typer.Option(help="Stop after this many seconds.", min=0)]
+
+
+@app.command()
+def up(
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="all, shard, gateway or feed; may be given several times."),
+    ] = None,
+    config: ConfigFile = None,
+    shards: Annotated[
+        int | None, typer.Option(help="Number of shards (0: by cores).", min=0)
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    idle: Annotated[str | None, typer.Option(help="adaptive, spin or park.")] = None,
+) -> None:
+    """Start the exchange and serve until Ctrl-C.
+
+    \b
+    Examples:
+      run.py up                                   everything, with the built-in configuration
+      run.py up --config ringbook.toml --shards 2
+      run.py up --role shard                      parts apart: the shards here ...
+      run.py up --role gateway --role feed        ... and the doors there
+    """
+    from cli.up import command
+
+    raise typer.Exit(command(role or ["all"], config, shards, host, port, idle))
+
+
+@app.command()
+def demo(
+    config: ConfigFile = None,
+    port: Port = None,
+    rate: Annotated[
+        int, typer.Option(help="Requests per second of the generated flow.", min=1)
+    ] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the generated flow.")] = 1,
+    seconds: Seconds = None,
+    plain: Plain = False,
+) -> None:
+    """Start everything, with generated flow (Ctrl-C ends it).
+
+    Several accounts quote and trade around a wandering price, as ordinary clients over TCP. Look
+    at the same exchange from another terminal with `run.py client`, `listen` and `top`.
+    """
+    from cli.demo import command
+
+    raise typer.Exit(command(config, port, rate, seed, seconds, plain))
+
+
+@replay_app.command("lobster")
+def replay_lobster(
+    messages: Annotated[Path, typer.Argument(help="LOBSTER message file, plain or .xz.")],
+    orderbook: Annotated[
+        Path | None,
+        typer.Argument(help="Order book file: row 0 is the book before the start."),
+    ] = None,
+    symbol: Annotated[
+        str, typer.Option(help="Symbol to trade under; its book must be empty.")
+    ] = "AAPL",
+    preplace: Annotated[
+        bool, typer.Option("--preplace", help="Enter re-announced older orders by id first.")
+    ] = False,
+    speed: Annotated[
+        float,
+        typer.Option(help="0: as fast as it goes; 1: as recorded; 10: ten times that.", min=0),
+    ] = 0,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Compare the engine's book with the file after every row, and start a listener "
+            "process that does the same from multicast alone.",
+        ),
+    ] = False,
+    depth: Annotated[int, typer.Option(help="Levels to compare.", min=1)] = 40,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the orders in the book at the end.")
+    ] = False,
+    account: AccountName = "replay",
+    config: ConfigFile = None,
+    host: Host = None,
+    port: Port = None,
+    json: Annotated[Path | None, typer.Option(help="Write the result to this file.")] = None,
+) -> None:
+    """Replay a LOBSTER day and count what comes out as recorded.
+
+    \b
+    1 -> limit order, 2 -> replace with a lower total, 3 -> cancel, 4 -> immediate-or-cancel from
+    the other side, expecting that maker at that price, 5 (hidden) -> skipped.
+    Exit code 3: the replay ran, but something was not as recorded (with --compare).
+    \b
+    Examples:
+      run.py replay lobster AAPL_10s_messages_50.csv AAPL_10s_orderbook_50.csv --compare
+      run.py replay lobster AAPL_1h_messages_50.csv.xz AAPL_10s_orderbook_50.csv --preplace
+    """
+    from cli.replay import Options, command
+
+    options = Options(
+        messages, orderbook, symbol, preplace, speed, compare, depth, keep, account, json
+    )
+    raise typer.Exit(command(options, config, host, port))
+
+
+@app.command()
+def listen(
+    symbol: Annotated[str, typer.Argument(help="Symbol to show.")],
+    config: ConfigFile = None,
+    group: Annotated[
+        str | None, typer.Option(help="Multicast group (default: the config's).")
+    ] = None,
+    interface: Annotated[str | None, typer.Option(help="Interface to join on.")] = None,
+    depth: Annotated[int, typer.Option(help="Levels to show.", min=1, max=40)] = 10,
+    seconds: Seconds = None,
+    plain: Plain = False,
+) -> None:
+    """Show one symbol's ladder and tape, live from multicast.
+
+    \b
+    Examples:
+      run.py listen AAPL
+      run.py listen BTCUSDT --plain --seconds 5 > tape.txt
+    """
+    from cli.listen import command
+
+    raise typer.Exit(command(symbol, config, group, interface, depth, seconds, plain))
+
+
+@app.command()
+def client(
+    account: AccountName = "demo",
+    token: Annotated[
+        str | None, typer.Option(envvar="RINGBOOK_TOKEN", help="Token (default: the config's).")
+    ] = None,
+    session: Annotated[str, typer.Option(help="Session name.")] = "term",
+    config: ConfigFile = None,
+    host: Host = None,
+    port: Port = None,
+) -> None:
+    """Trade by hand: place, cancel, replace, see the reports.
+
+    Reads its commands from standard input when that is a pipe.
+
+    \b
+    Examples:
+      run.py client
+      printf 'buy 10 AAPL 187.42\\nbook AAPL\\n' | run.py client --account alice
+    """
+    from cli.client import command
+
+    raise typer.Exit(command(account, token, session, config, host, port))
+
+
+@app.command()
+def top(
+    config: ConfigFile = None,
+    instance: Annotated[
+        str | None, typer.Option(help="Instance name (default: the config's).")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print one picture and end.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between pictures.", min=0.1)] = 1.0,
+    seconds: Seconds = None,
+) -> None:
+    """Show what every process does, live: rates, depths, latencies."""
+    from cli.top import command
+
+    raise typer.Exit(command(config, instance, once, every, seconds))
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def bench(context: typer.Context) -> None:
+    """Measure, each figure beside its floor (bench --help)."""
+    from bench.report import main as bench_main
+
+    raise typer.Exit(bench_main(context.args))
+
+
+@app.command()
+def doctor(config: ConfigFile = None) -> None:
+    """Say whether this machine is fit for the exchange."""
+    from cli.doctor import command
+
+    raise typer.Exit(command(config))
+
+
+@app.command()
+def check() -> None:
+    """Run `make check`: lint, types, fast tests (two minutes)."""
+    from cli.make import command
+
+    raise typer.Exit(command("check"))
+
+
+@app.command()
+def test() -> None:
+    """Run `make test`: what CI runs (ten minutes)."""
+    from cli.make import command
+
+    raise typer.Exit(command("test"))
+
+
+@app.command("_child", hidden=True)
+def child(role: str, index: int) -> None:
+    """Be one process of the exchange; only the supervisor starts this."""
+    from engine.topology import child_main
+
+    raise typer.Exit(child_main(role, index))
+
+
+def main() -> None:
+    """Run one command; operating errors become one sentence and exit code 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`run.py listen AAPL --plain | head`): not an error.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if not is_operating_error(error):
+            raise
+        print(f"ringbook: {sentence_of(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

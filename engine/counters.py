@@ -177,11 +177,11 @@ class Block:
 
     def set(self, label: str, value: int) -> None:
         """Write one counter."""
-        store_word(self.words, self._indexes[label], value)
+        store_word(self.words, self._indexes[label], int(value))
 
     def add(self, label: str, count: int = 1) -> None:
         """Add to one counter; only the block's own process may."""
-        counter_increase(self.words, self._indexes[label], count)
+        counter_increase(self.words, self._indexes[label], int(count))
 
     def snapshot(self) -> dict[str, int]:
         """Read all counters."""

@@ -197,7 +197,7 @@ def unsupported(c):
         (new and kind != OrderType.LIMIT and kind != OrderType.MARKET)
         or (new and tif > TimeInForce.FOK)
         or (np.int64(c["flags"]) & UNSUPPORTED_FLAGS) != 0
-        or (new and c["stp"] != 0)
+        or c["stp"] != 0
         or c["peak"] != 0
         or c["min_qty"] != 0
         or c["px2"] != 0
@@ -369,11 +369,13 @@ def step_session_open(s, c):
     known = account > 0 and account < s.hdr[ACCOUNTS_CAPACITY] and s.accounts[account]["open"] != 0
     if not known or c["producer"] < PRODUCER_SUPERVISOR:
         return np.int64(RejectCode.NOT_AUTHORISED.value)
+    logon = np.int64(c["logon"])
+    if logon == 0:  # the number of nobody: a session opened with it would have no owner
+        return np.int64(RejectCode.NOT_LOGGED_ON.value)
     slot = session_find(s, account, name)
     if slot == 0:
         return np.int64(RejectCode.ID_TABLE_FULL.value)
     row = s.sessions[slot]
-    logon = np.int64(c["logon"])
     if slot <= s.hdr[SESSIONS_USED] and logon <= row["logon"]:
         return np.int64(RejectCode.NOT_LOGGED_ON.value)
     if slot > s.hdr[SESSIONS_USED]:
@@ -428,7 +430,9 @@ def step_administrative(s, c):
     """Commands of the supervisor and the loop; refused from anybody else."""
     kind = np.int64(c["kind"])
     code = np.int64(0)
-    if c["producer"] > PRODUCER_SUPERVISOR:
+    if kind > CommandKind.BUST or (kind > CommandKind.FEED_STATE and kind < CommandKind.OPEN_ACCOUNT):
+        code = np.int64(RejectCode.BAD_FIELD.value)
+    elif c["producer"] > PRODUCER_SUPERVISOR:
         code = np.int64(RejectCode.NOT_AUTHORISED.value)
     elif kind == CommandKind.OPEN_ACCOUNT:
         account = np.int64(c["account"])
@@ -441,8 +445,6 @@ def step_administrative(s, c):
         code = step_listing(s, c)
     elif kind == CommandKind.FEED_STATE:
         step_feed_state(s, c)
-    elif kind > CommandKind.BUST or (kind > CommandKind.FEED_STATE and kind < CommandKind.OPEN_ACCOUNT):
-        code = np.int64(RejectCode.BAD_FIELD.value)
     elif kind != CommandKind.TIME:
         code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if code != 0:

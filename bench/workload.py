@@ -47,16 +47,16 @@ from bench.flow import (
     flow_run,
     new_flow,
 )
-from engine.jit import kernel, register_warmup
+from engine.jit import helper, kernel, register_warmup
 from engine.records import (
     COMMAND,
     EVENT,
+    EVENT_SLOT,
     CommandKind,
     EventKind,
     OrderType,
     Role,
     TimeInForce,
-    pack_name,
 )
 
 MID_TICKS = 10_000
@@ -278,51 +278,60 @@ def to_json_lines(records: npt.NDArray[np.void], prefix: str = "S") -> list[byte
 
 
 # -------------------------------------------------------------------------------------- checking
-@kernel
-def trades_fold(events, state, counts):
-    """Fold FILL events into state = [checksum] and counts = [trades, volume, maker]."""
-    for k in range(events.size):
-        event = events[k]
-        if event["kind"] != EventKind.FILL:
-            continue
+@helper
+def trade_fold(event, checksum, counts):
+    """Fold one event into [checksum] and [trades, volume, maker]; FILLs come maker, then taker."""
+    if event["kind"] == EventKind.FILL:
         if event["role"] == Role.MAKER:
             counts[2] = event["client_order_id"]
         else:
             counts[0] += 1
             counts[1] += event["qty"]
             taker = event["client_order_id"]
-            checksum_trade(state, counts[2], taker, event["qty"], event["px"])
+            checksum_trade(checksum, counts[2], taker, event["qty"], event["px"])
+
+
+@kernel
+def trades_fold(events, checksum, counts):
+    """Fold an array of EVENTs."""
+    for k in range(events.size):
+        trade_fold(events[k], checksum, counts)
+
+
+@kernel
+def trades_fold_ring(slots, first, end, checksum, counts):
+    """Fold the events at positions first .. end - 1 of an event ring (EVENT_SLOTs)."""
+    for position in range(first, end):
+        trade_fold(slots[position & (slots.size - 1)], checksum, counts)
 
 
 class TradeTally:
     """Trades, volume and checksum of a stream of EVENTs, taken in pieces of any size."""
 
     def __init__(self) -> None:
-        self._state = np.zeros(1, np.uint64)
+        self._checksum = np.zeros(1, np.uint64)
         self._counts = np.zeros(3, np.int64)
 
     def add(self, events: npt.NDArray[np.void]) -> None:
         """Fold the next events; a trade's two FILLs may stand in two pieces."""
+        with np.errstate(over="ignore"):  # the checksum wraps on purpose; NumPy warns without JIT
+            trades_fold(events, self._checksum, self._counts)
+
+    def add_ring(self, slots: npt.NDArray[np.void], first: int, end: int) -> None:
+        """Fold events that still lie in their ring."""
         with np.errstate(over="ignore"):
-            trades_fold(events, self._state, self._counts)
+            trades_fold_ring(slots, first, end, self._checksum, self._counts)
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(int(self._counts[0]), int(self._counts[1]), f"{int(self._state[0]):016x}")
+        counts, checksum = self._counts, int(self._checksum[0])
+        return Outcome(int(counts[0]), int(counts[1]), f"{checksum:016x}")
 
 
-def listing_commands(count: int, prefix: str = "S") -> npt.NDArray[np.void]:
-    """LIST_INSTRUMENT for a workload's symbols: tick 0.01, lot 1, prices up to 2**20 ticks."""
-    commands = np.zeros(count, COMMAND)
-    commands["kind"] = int(CommandKind.LIST_INSTRUMENT)
-    commands["symbol"] = [pack_name(symbol_name(i, prefix)) for i in range(count)]
-    commands["amount"] = 10_000_000
-    commands["expire_ts"] = 1_000_000_000
-    commands["px2"] = 1 << 20
-    return commands
+def _warm() -> None:
+    tally = TradeTally()
+    tally.add(np.zeros(0, EVENT))
+    tally.add_ring(np.zeros(2, EVENT_SLOT), 0, 1)
 
 
-register_warmup(
-    "bench.workload",
-    lambda: trades_fold(np.zeros(0, EVENT), np.zeros(1, np.uint64), np.zeros(3, np.int64)),
-)
+register_warmup("bench.workload", _warm)

@@ -100,9 +100,9 @@ def measure_ring(own_core: int, other_core: int, count: int = 200_000) -> RingTi
     words = np.frombuffer(memory, np.int64)
     command = [sys.executable, "-m", "bench.floors.ring", str(fd), str(other_core)]
     child = subprocess.Popen(command, pass_fds=[fd], stdout=subprocess.PIPE)
+    assert child.stdout is not None
     before = os.sched_getaffinity(0)
     try:
-        assert child.stdout is not None
         child.stdout.read(1)  # the other side has its kernels and is about to wait
         os.sched_setaffinity(0, {own_core})
         warm, latencies = np.zeros(min(count, 20_000), np.int64), np.zeros(count, np.int64)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.flow import CANCEL, IOC, RECORD
+from bench.matching import new_exchange, run_engine
 from bench.workload import (
     GOLDEN,
     MIXES,
@@ -17,6 +18,7 @@ from bench.workload import (
     to_json_lines,
 )
 from engine.jit import JIT_DISABLED
+from engine.local import LocalExchange
 from engine.records import EVENT, CommandKind, EventKind, Role, TimeInForce
 
 needs_jit = pytest.mark.skipif(JIT_DISABLED, reason="a million operations want compiled code")
@@ -146,3 +148,42 @@ def test_tally_ignores_events_that_are_no_fills() -> None:
     event["kind"] = EventKind.BOOKED
     tally.add(event)
     assert tally.outcome.trades == 0
+
+
+def _through_local_exchange(name: str) -> tuple[LocalExchange, TradeTally]:
+    workload = named(name)
+    exchange = new_exchange(workload)
+    ids = [exchange.symbol_id(symbol_name(i)) for i in range(workload.mix.symbols)]
+    commands = to_commands(workload.records, np.array(ids, np.int32))
+    tally = TradeTally()
+    for first in range(0, commands.size, 8192):
+        tally.add(exchange.step(commands[first : first + 8192]))
+    return exchange, tally
+
+
+@needs_jit
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_local_exchange_reaches_the_golden_outcome(name: str) -> None:
+    exchange, tally = _through_local_exchange(name)
+    assert tally.outcome == GOLDEN[name][1]
+    resting = sum(
+        int(side[:, 2].sum())
+        for i in range(named(name).mix.symbols)
+        for side in exchange.book(symbol_name(i))
+    )
+    assert resting == EXPECTED[name]["live_end"]
+
+
+@pytest.mark.flavour
+@pytest.mark.nojit
+def test_local_exchange_reaches_the_outcome_of_a_small_mix() -> None:
+    exchange, tally = _through_local_exchange("tiny")
+    assert tally.outcome == named("tiny").outcome
+    exchange.check()
+
+
+@needs_jit
+def test_timed_matching_run_checks_the_answer_it_timed() -> None:
+    ns_per_operation, outcome = run_engine("tiny")
+    assert outcome == named("tiny").outcome
+    assert ns_per_operation > 0

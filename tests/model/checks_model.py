@@ -88,11 +88,12 @@ def _has_bad_field(c: Command, kind: int) -> bool:
 
 
 def _out_of_range(c: Command, kind: int) -> bool:
-    if c["px"] < 0 or c["qty"] < 0:
-        return True
     if kind == CommandKind.NEW:
-        return c["qty"] < 1 or (c["order_type"] == OrderType.LIMIT and c["px"] < 1)
-    return kind == CommandKind.QUERY_OPEN_ORDERS and c["qty"] > PAGE_ROWS_MAX
+        lowest_px = 1 if c["order_type"] == OrderType.LIMIT else 0
+        return c["qty"] < 1 or c["px"] < lowest_px
+    if kind == CommandKind.REPLACE:
+        return c["px"] < 0 or c["qty"] < 0
+    return kind == CommandKind.QUERY_OPEN_ORDERS and not 0 <= c["qty"] <= PAGE_ROWS_MAX
 
 
 def _bad_combination(c: Command) -> bool:
@@ -111,17 +112,11 @@ def check_supported_new(c: Command) -> None:
     """304 of a new order: what rules version 1 does not trade yet."""
     refuse_if(c["order_type"] not in TRADED_TYPES, RejectCode.NOT_SUPPORTED_HERE)
     refuse_if(c["tif"] not in TRADED_TIFS, RejectCode.NOT_SUPPORTED_HERE)
-    _check_later_options(c)
+    check_later_options(c)
 
 
-def check_supported_replace(c: Command) -> None:
-    """304 of a replace, where an unstated type or time in force is the order's own."""
-    refuse_if(c["order_type"] not in TRADED_TYPES | {0}, RejectCode.NOT_SUPPORTED_HERE)
-    refuse_if(c["tif"] not in TRADED_TIFS | {UNSTATED}, RejectCode.NOT_SUPPORTED_HERE)
-    _check_later_options(c)
-
-
-def _check_later_options(c: Command) -> None:
+def check_later_options(c: Command) -> None:
+    """304 of new and replace: options that rules version 1 does not know yet."""
     later_flags = CommandFlag.SLIDE | CommandFlag.HIDDEN | CommandFlag.REDUCE_ONLY
     options = c["flags"] & later_flags or c["stp"] or any(c[name] for name in LATER_OPTIONS)
     refuse_if(bool(options), RejectCode.NOT_SUPPORTED_HERE)

@@ -37,9 +37,16 @@ BLANK_COMMAND: dict = {name: b"" if name == "text" else 0 for name in COMMAND.na
 # ---------------------------------------------------------------------------- mass cancel, queries
 def mass_cancel(model: ExchangeModel, c: Command) -> Units:
     """Cancel the account's orders that pass the filters, oldest first."""
+    hit = _chosen(model, c)
+    yield from _cancel_all(model, hit, Reason.MASS)
+    _summary(model, c, qty=len(hit))
+
+
+def _chosen(model: ExchangeModel, c: Command) -> list[Order]:
+    # The account's live orders that pass the filters of the command, in entry order.
     flags = c["flags"]
     symbol_id = _symbol_filter(model, c)
-    hit = [
+    return [
         order
         for order in model.orders.values()
         if order.account == c["account"]
@@ -48,14 +55,12 @@ def mass_cancel(model: ExchangeModel, c: Command) -> Units:
         and (not flags & CommandFlag.BY_TAG or order.tag == c["tag"])
         and symbol_id in (0, order.symbol_id)
     ]
-    yield from _cancel_all(model, hit, Reason.MASS)
-    _summary(model, c, qty=len(hit))
 
 
 def _symbol_filter(model: ExchangeModel, c: Command) -> int:
     if not c["flags"] & CommandFlag.BY_SYMBOL:
         return 0
-    book = model.find_book(c)
+    book = model.reached = model.find_book(c)
     if book is None:
         raise Refused(RejectCode.UNKNOWN_SYMBOL)
     return book.symbol_id
@@ -68,31 +73,26 @@ def _cancel_all(model: ExchangeModel, orders: list[Order], reason: Reason) -> Un
 
 
 def _summary(model: ExchangeModel, c: Command, **fields: int) -> None:
-    model.writer.add(
-        EventKind.SUMMARY,
-        account=c["account"],
-        session=c["session"],
-        client_order_id=c["client_order_id"],
-        **fields,
-    )
+    model.writer.add(EventKind.SUMMARY, account=c["account"], session=c["session"], **fields)
 
 
 def status(model: ExchangeModel, order: Order) -> None:
     """Say where a live order stands."""
     state = OrderState.PARTIALLY_FILLED if order.cum else OrderState.NEW
-    model.writer.add_order(EventKind.STATUS, order, role=int(state), px=order.px, qty=order.total)
+    model.writer.add_order(
+        EventKind.STATUS,
+        order,
+        role=int(state),
+        px=order.px,
+        qty=order.total,
+        public_ref=order.public_ref,
+        shown=order.leaves,
+    )
 
 
 def query_open_orders(model: ExchangeModel, c: Command) -> Units:
     """One page of the account's live orders, oldest first, after the order named."""
-    symbol_id = _symbol_filter(model, c)
-    found = [
-        order
-        for order in model.orders.values()
-        if order.account == c["account"]
-        and order.order_id > c["order_id"]
-        and symbol_id in (0, order.symbol_id)
-    ]
+    found = [order for order in _chosen(model, c) if order.order_id > c["order_id"]]
     rows = found[: c["qty"] or PAGE_ROWS]
     for order in rows:
         yield
@@ -107,8 +107,9 @@ def session_open(model: ExchangeModel, c: Command) -> None:
     name = bytes(c["text"])
     refuse_if(not is_name(name), RejectCode.BAD_FIELD)
     session = model.sessions.named(c["account"], name)
-    refuse_if(c["logon"] <= (session.logon if session else 0), RejectCode.NOT_LOGGED_ON)
     refuse_if(c["producer"] < 1 or c["account"] not in model.accounts, RejectCode.NOT_AUTHORISED)
+    current_logon = session.logon if session is not None and session.is_open else 0
+    refuse_if(c["logon"] <= current_logon, RejectCode.NOT_LOGGED_ON)
     session = session or model.sessions.add(c["account"], name)
     if session is None:
         raise Refused(RejectCode.ID_TABLE_FULL)
@@ -118,8 +119,11 @@ def session_open(model: ExchangeModel, c: Command) -> None:
     _session_event(model, session, Reason.SESSION_OPENED)
 
 
-def session_close(model: ExchangeModel, session: Session) -> Units:
+def session_close(model: ExchangeModel, c: Command) -> Units:
     """End of a session, with its orders if it asked for that at logon."""
+    session = model.sessions.owned(c["session"], c["logon"], c["producer"])
+    if session is None or session.account != c["account"]:
+        raise Refused(RejectCode.NOT_LOGGED_ON)
     session.is_open = False
     _session_event(model, session, Reason.SESSION_CLOSED)
     if session.cancel_all_on_close:
@@ -165,11 +169,13 @@ def run_administrative(model: ExchangeModel, c: Command) -> None:
 
 def startup(instruments: Sequence[Instrument], accounts: int) -> Iterator[dict]:
     """Commands that open a local exchange: accounts, their default sessions, instruments."""
-    for account in range(1, accounts + 1):
-        who = {"account": account, "producer": SUPERVISOR}
-        yield BLANK_COMMAND | {"kind": int(CommandKind.OPEN_ACCOUNT)} | who
-        opening = {"kind": int(CommandKind.SESSION_OPEN), "logon": 1, "text": b"local"}
-        yield BLANK_COMMAND | opening | who
+    numbers = range(1, accounts + 1)
+    for account in numbers:
+        opening = {"kind": int(CommandKind.OPEN_ACCOUNT), "account": account}
+        yield BLANK_COMMAND | opening | {"producer": SUPERVISOR}
+    for account in numbers:
+        opening = {"kind": int(CommandKind.SESSION_OPEN), "account": account, "logon": 1}
+        yield BLANK_COMMAND | opening | {"producer": SUPERVISOR, "text": b"local"}
     for instrument in instruments:
         yield BLANK_COMMAND | {
             "kind": int(CommandKind.LIST_INSTRUMENT),

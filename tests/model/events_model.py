@@ -54,11 +54,11 @@ class EventWriter:
         self.in_slice = 0  # events since the command or its last CONTINUE began
         self._stamp: Event = BLANK
 
-    def begin(self, in_ts: int, producer: int) -> None:
+    def begin(self, in_ts: int) -> None:
         """Start a command, or the next slice of one (which has its own in_seq)."""
         self.in_seq += 1
         self.in_slice = 0
-        self._stamp = BLANK | {"in_seq": self.in_seq, "in_ts": in_ts, "producer": producer}
+        self._stamp = BLANK | {"in_seq": self.in_seq, "in_ts": in_ts}
 
     def end(self) -> None:
         """Mark the last event of the command or slice."""

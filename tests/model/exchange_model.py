@@ -68,6 +68,7 @@ class ExchangeModel:
         self.sessions = Sessions(self.limits.sessions_max, self.limits.text_ids_max)
         self.orders: dict[int, Order] = {}  # live orders by order_id, in entry order
         self.order_count = 0
+        self.reached: Book | None = None  # instrument the checks of this command came to
         self.now = 0
 
     # ----------------------------------------------------------------------------- one command
@@ -76,14 +77,15 @@ class ExchangeModel:
         c = command if isinstance(command, dict) else _plain(command)
         writer = self.writer
         writer.events = []
+        self.reached = None
         self.now = max(self.now, c["in_ts"])
-        writer.begin(self.now, c["producer"])
+        writer.begin(self.now)
         units = 0
         for _ in self._run(c):
             if writer.in_slice >= self.limits.slice_events:
                 writer.add(EventKind.CONTINUED, qty=units)
                 writer.end()
-                writer.begin(self.now, 0)
+                writer.begin(self.now)
                 units = 0
             units += 1
         writer.end()
@@ -102,6 +104,9 @@ class ExchangeModel:
         kind = c["kind"]
         if kind == CommandKind.SESSION_OPEN:
             desk_model.session_open(self, c)
+            return
+        if kind == CommandKind.SESSION_CLOSE:
+            yield from desk_model.session_close(self, c)
             return
         check_fields(c)
         session = self.sessions.owned(c["session"], c["logon"], c["producer"])
@@ -123,8 +128,6 @@ class ExchangeModel:
             desk_model.status(self, self.target(c))
         elif kind == CommandKind.QUERY_OPEN_ORDERS:
             yield from desk_model.query_open_orders(self, c)
-        elif kind == CommandKind.SESSION_CLOSE:
-            yield from desk_model.session_close(self, session)
         else:
             raise Refused(RejectCode.NOT_SUPPORTED_HERE)
 
@@ -138,7 +141,7 @@ class ExchangeModel:
             return order
         if number:
             session.last_id = number
-        key = (session.slot, target_text(c))
+        key = (session.account, target_text(c))
         if c["kind"] == CommandKind.NEW and key[1]:
             if key in sessions.used_texts:
                 order = sessions.live_texts.get(key)
@@ -151,8 +154,6 @@ class ExchangeModel:
         return None
 
     def _reject(self, c: Command, code: RejectCode) -> None:
-        session = self.sessions.owned(c["session"], c["logon"], c["producer"])
-        book = self.find_book(c)
         text = target_text(c)
         self.writer.add(
             EventKind.REJECTED,
@@ -160,8 +161,8 @@ class ExchangeModel:
             client_order_id=c["client_order_id"] or c["target_client_order_id"],
             order_id=c["order_id"],
             account=c["account"] if c["account"] in self.accounts else 0,
-            session=session.slot if session else 0,
-            symbol_id=book.symbol_id if book else 0,
+            session=c["session"] if self.sessions.belongs(c["session"], c["account"]) else 0,
+            symbol_id=self.reached.symbol_id if self.reached else 0,
             text=text,
             flags=int(EventFlag.TEXT_ID) if text else 0,
         )
@@ -174,9 +175,10 @@ class ExchangeModel:
         elif c["target_client_order_id"]:
             order = self.sessions.live_ids.get((c["session"], c["target_client_order_id"]))
         else:
-            order = self.sessions.live_texts.get((c["session"], target_text(c)))
+            order = self.sessions.live_texts.get((c["account"], target_text(c)))
         if order is None or order.account != c["account"]:
             raise Refused(RejectCode.UNKNOWN_ORDER)
+        self.reached = self.books[order.symbol_id]
         if c["kind"] != CommandKind.REPLACE and c["symbol_id"] not in (0, order.symbol_id):
             raise Refused(RejectCode.UNKNOWN_ORDER)  # for a replace that is 313
         return order
@@ -216,7 +218,7 @@ class ExchangeModel:
                 words += [o.side, o.px, o.leaves, o.cum, o.account]
                 words += [o.order_type, o.tif, int(o.post_only)]
         raw = b"".join(word.to_bytes(8, "little") for word in words)
-        return hashlib.blake2b(raw).hexdigest()
+        return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
     def resting(self, symbol: str, side: int) -> list[Order]:
         """Resting orders of one side in priority order."""

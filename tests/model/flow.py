@@ -38,6 +38,7 @@ Fields = dict[str, Any]
 T = TypeVar("T")
 
 CENTRE = 50
+LOGON_MAX = 2**32 - 1
 EDGE_PRICES = (1, 2, PRICE_TICKS_MAX - 1, PRICE_TICKS_MAX)
 # One-billionth ticks: the whole domain 1 .. 2**31-1. The others end at 100 ticks.
 INSTRUMENTS = (
@@ -48,7 +49,7 @@ INSTRUMENTS = (
 TEMPLATE = Instrument("TEMPLATE", "0.01", "1", "0.80")
 SESSION_NAMES = (b"local", b"d1", b"d2", b"desk-003", b"d4")
 BAD_NAMES = (b"", b"ninechars", b"sp ace", b"\x07bell", b"caf\xc3\xa9")
-ROGUES = ("new", "cancel", "replace", "mass_cancel", "query", "page")
+ROGUES = ("new", "cancel", "replace", "mass_cancel", "query", "page", "session")
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,7 @@ class Flow:
         if order is None:
             return fields if rng.random() < 0.3 else self.new()
         book = self.model.books[order.symbol_id]
-        near = max(1, order.total + rng.randint(-3, 3))
+        near = min(max(1, order.total + rng.randint(-3, 3)), QTY_LOTS_MAX)
         fields["qty"] = self._often(near, order.cum, order.total, 0, fields["qty"])
         fields["px"] = self._pick((0, order.px, order.px, self._price(book, order.side)))
         if rng.random() < 0.1:
@@ -331,7 +332,7 @@ class Flow:
         return {
             "kind": int(CommandKind.SESSION_OPEN),
             "account": account,
-            "logon": self._often(logon + self.rng.randint(1, 3), logon, 0),
+            "logon": self._often(min(logon + self.rng.randint(1, 3), LOGON_MAX), logon, 0),
             "producer": self._often(self.rng.randint(1, 4), 0),
             "text": name,
             "flags": int(self._pick(flags)),
@@ -368,6 +369,8 @@ class Flow:
         fields[name] = self._pick(SPOILS[name])
         if name == "symbol_id":
             fields["symbol"] = 0
+        if fields["kind"] < CommandKind.SESSION_OPEN and not fields.get("session"):
+            fields["session"] = -1  # LocalExchange would fill in a 0
         return fields
 
 
@@ -390,7 +393,7 @@ SPOILS: dict[str, Sequence[int]] = {
     "target_client_order_id": (-1, -(2**63)),
     "order_id": (0,),
     "session": (-1, 1, 2, 5, 9999, 2**31 - 1),
-    "logon": (0, 1, 2**32 - 1),
+    "logon": (0, 1, LOGON_MAX),
     "producer": (0, 1, 2, 3, 255),
     "account": (0, -1, 1, 2, 3, 7, 8, 2**31 - 1),
     "symbol_id": (0, -1, 1, 99, 1 << SYMBOL_INDEX_BITS | 1, 2**31 - 1),

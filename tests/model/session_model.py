@@ -2,7 +2,8 @@
 
 Cold; used by tests only. A session slot belongs to one (account, name) for ever: slots are given
 out 1, 2, 3 ... and never reused. Integer ids must rise within a session and need one number of
-memory; text ids are remembered in a bounded set: "used before" cannot be told from the text.
+memory; text ids belong to the account and are remembered in a bounded set, because "used before"
+cannot be told from the text.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Sessions:
         self.slots.append(Session(len(self.slots) + 1, account, name))
         return self.slots[-1]
 
+    def belongs(self, slot: int, account: int) -> bool:
+        """Is this a slot of that account, open or not?"""
+        return 1 <= slot <= len(self.slots) and self.slots[slot - 1].account == account
+
     def owned(self, slot: int, logon: int, producer: int) -> Session | None:
         """Return the session in this slot if it is open and the speaker owns it."""
         if not 1 <= slot <= len(self.slots):
@@ -64,9 +69,9 @@ class Sessions:
         if order.client_order_id:
             self.live_ids[order.session, order.client_order_id] = order
         if order.text:
-            self.live_texts[order.session, order.text] = order
+            self.live_texts[order.account, order.text] = order
 
     def forget(self, order: Order) -> None:
         """End of the order: its ids no longer resolve (and stay used)."""
         self.live_ids.pop((order.session, order.client_order_id), None)
-        self.live_texts.pop((order.session, order.text), None)
+        self.live_texts.pop((order.account, order.text), None)

@@ -274,6 +274,10 @@ class Client:
                 return
             self._wait_readable(min(left, 0.05))
 
+    def fileno(self) -> int:
+        """Give the socket's descriptor, to wait for reports together with other things."""
+        return self._open().fileno()
+
     # -------------------------------------------------------------------------- moving bytes
     def _run(self, talk: Conversation[T]) -> T:
         with self._lock:

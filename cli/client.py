@@ -1,0 +1,286 @@
+"""`run.py client`: trading by hand at a prompt, or by lines from a pipe. Cold.
+
+One loop waits for the keyboard and for the exchange at once, so that a fill of a resting order is
+shown the moment it happens. When standard input is a pipe, nothing is prompted, every line's
+outcome is printed, and the exit code is 1 if any line was refused.
+"""
+
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import orjson
+
+from cli.common import CommandError, account_of, load
+from gateway.client import Client
+from gateway.client_core import Line
+from gateway.client_errors import ExchangeError, NetworkError
+from gateway.client_reports import Book, Fill, Order, Rejected, Report
+
+PROMPT = "ringbook> "
+READ_BYTES = 1 << 16
+HELP = """\
+  buy  QTY SYMBOL [PRICE] [ioc|fok|post]   no price: market order         buy 10 AAPL 187.42
+  sell QTY SYMBOL [PRICE] [ioc|fok|post]                                  sell 5 AAPL
+  cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3
+  replace ID [qty=N] [price=P] [SYMBOL]    qty: the new total             replace 3 price=187.40
+  cancelall [SYMBOL]                       every order of the account
+  orders [SYMBOL]      order ID [SYMBOL]   what is open; where one stands
+  book SYMBOL [DEPTH]  instruments         limits
+  json {...}                               any line of docs/protocol.md
+  help  quit"""
+
+
+class UsageError(Exception):
+    """A line that means nothing; the message says what would."""
+
+
+class Terminal:
+    """The commands, each a method taking the words after its name."""
+
+    def __init__(self, client: Client, colour: bool) -> None:
+        self.client, self.colour = client, colour
+        self.symbols: dict[str, str] = {}  # "3" or "#16777217" -> symbol of that order
+        self.commands: dict[str, Callable[[list[str]], Iterator[str]]] = {
+            "buy": lambda words: self._enter("buy", words),
+            "sell": lambda words: self._enter("sell", words),
+            "cancel": self._cancel,
+            "replace": self._replace,
+            "cancelall": self._cancel_all,
+            "orders": self._orders,
+            "order": self._order,
+            "book": self._book,
+            "instruments": self._instruments,
+            "limits": self._limits,
+            "json": self._json,
+            "help": lambda words: iter(HELP.split("\n")),
+        }
+
+    def do(self, line: str) -> Iterator[str]:
+        """Carry out one line; yields what to print. UsageError for what it does not understand."""
+        name, *words = line.split()
+        action = self.commands.get(name.lower())
+        if action is None:
+            raise UsageError(f"unknown command {name!r}; help lists them")
+        yield from action(words)
+
+    # ------------------------------------------------------------------------------ commands
+    def _enter(self, side: str, words: list[str]) -> Iterator[str]:
+        options = [word.lower() for word in words[2:]]
+        price = options.pop(0) if options and options[0][0].isdigit() else None
+        unknown = set(options) - {"ioc", "fok", "gtc", "post", "market", "limit"}
+        if len(words) < 2 or unknown:
+            raise UsageError(
+                f"{side} QTY SYMBOL [PRICE] [ioc|fok|post], as in: {side} 10 AAPL 187.42"
+            )
+        tif = next((option for option in options if option in ("ioc", "fok", "gtc")), None)
+        post = "post" in options
+        order = self.client.place(words[1], side, words[0], price, tif=tif, post_only=post)
+        self._remember(order)
+        yield from self._told(order)
+
+    def _cancel(self, words: list[str]) -> Iterator[str]:
+        target = self._target(words, "cancel ID [SYMBOL]")
+        yield from self._told(self.client.cancel(**target))
+
+    def _replace(self, words: list[str]) -> Iterator[str]:
+        pairs = dict(word.lower().split("=", 1) for word in words if "=" in word)
+        if not pairs or set(pairs) - {"qty", "price"}:
+            raise UsageError("replace ID [qty=N] [price=P], as in: replace 3 qty=5 price=187.40")
+        target = self._target([w for w in words if "=" not in w], "replace ID qty=N price=P")
+        yield from self._told(
+            self.client.replace(**target, qty=pairs.get("qty"), price=pairs.get("price"))
+        )
+
+    def _cancel_all(self, words: list[str]) -> Iterator[str]:
+        gone = self.client.mass_cancel(symbol=words[0] if words else None)
+        yield f"{len(gone)} cancelled"
+
+    def _orders(self, words: list[str]) -> Iterator[str]:
+        orders = self.client.open_orders(words[0] if words else None)
+        for order in orders:
+            self._remember(order)
+            yield self._order_line(order)
+        yield f"{len(orders)} open"
+
+    def _order(self, words: list[str]) -> Iterator[str]:
+        order = self.client.order(**self._target(words, "order ID [SYMBOL]"))
+        yield self._order_line(order)
+
+    def _book(self, words: list[str]) -> Iterator[str]:
+        if not words:
+            raise UsageError("book SYMBOL [DEPTH]")
+        yield from book_lines(self.client.book(words[0], int(words[1]) if len(words) > 1 else 10))
+
+    def _instruments(self, words: list[str]) -> Iterator[str]:
+        yield f"{'symbol':10} {'shard':>5} {'tick':>12} {'lot':>12}  phase"
+        for row in self.client.instruments():
+            yield f"{row.symbol:10} {row.shard:5} {row.tick:>12f} {row.lot:>12f}  {row.phase}"
+
+    def _limits(self, words: list[str]) -> Iterator[str]:
+        for key, value in self.client.limits().items():
+            if key != "type":
+                yield f"{key:24} {value}"
+
+    def _json(self, words: list[str]) -> Iterator[str]:
+        try:
+            line = orjson.loads(" ".join(words))
+        except orjson.JSONDecodeError as error:
+            raise UsageError(f"not JSON: {error}") from error
+        if not isinstance(line, dict):
+            raise UsageError('one JSON object, as in: json {"type":"limits"}')
+        self.client.send_nowait(line)
+        for report in self.client.reports(0.2):
+            yield self.report_line(report)
+
+    # --------------------------------------------------------------------------- small parts
+    def _target(self, words: list[str], usage: str) -> Line:
+        number = words[0].removeprefix("#") if words else ""
+        if not number.isdigit() and not (words and self.client.core.ids == "text"):
+            raise UsageError(f"{usage}; ID is your own number, or #order_id")
+        symbol = words[1] if len(words) > 1 else self.symbols.get(words[0])
+        if words[0].startswith("#"):
+            return {"order": int(number), "symbol": symbol}
+        own = int(number) if self.client.core.ids == "integer" else words[0]
+        return {"id": own, "symbol": symbol}
+
+    def _remember(self, order: Order) -> None:
+        self.symbols[str(order.id)] = self.symbols[f"#{order.order_id}"] = order.symbol
+
+    def _told(self, order: Order) -> Iterator[str]:
+        for report in order.reports:
+            yield self.report_line(report)
+
+    def _paint(self, side: str, text: str) -> str:
+        code = {"buy": "32", "sell": "31"}.get(side)
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colour and code else text
+
+    def _order_line(self, order: Order) -> str:
+        price = "market" if order.price is None else f"{order.price}"
+        size = f"{order.remaining} of {order.amount}"
+        words = f"{order.side:4} {size:>14} {order.symbol:8} at {price}"
+        return (
+            self._paint(order.side, words) + f"  id {order.id}  #{order.order_id}  {order.status}"
+        )
+
+    def report_line(self, report: Report) -> str:
+        """Write one report for a person."""
+        if isinstance(report, Rejected):
+            return f"rejected  {report.text or report.reason} ({report.code})"
+        head = f"{report.type:9}"
+        if isinstance(report, Fill):
+            head = f"{report.type:4} {report.role:4}"[:9].ljust(9)
+        size = report.qty or report.leaves
+        price = f" at {report.price}" if report.price else ""
+        words = self._paint(report.side, f"{report.side:4} {size} {report.symbol}{price}")
+        tail = [
+            f"id {report.id}" if report.id else "",
+            f"#{report.order_id}" if report.order_id else "",
+        ]
+        tail += [
+            f"open {report.leaves}",
+            f"filled {report.filled}" if report.filled else "",
+            report.reason,
+        ]
+        return f"{head} {words}  {'  '.join(word for word in tail if word)}"
+
+
+def book_lines(book: Book) -> Iterator[str]:
+    """Write a book as two columns, best levels on top."""
+    head = f"{book.symbol:8} {'orders':>6} {'bid size':>14} {'bid':>12} | "
+    yield f"{head}{'ask':<12} {'ask size':<14} orders"
+    for at in range(max(len(book.bids), len(book.asks))):
+        left, right = " " * 43, ""
+        if at < len(book.bids):
+            level = book.bids[at]
+            left = f"{'':8} {level.orders:6} {_text(level.qty):>14} {_text(level.price):>12}"
+        if at < len(book.asks):
+            level = book.asks[at]
+            right = f"{_text(level.price):<12} {_text(level.qty):<14} {level.orders}"
+        yield f"{left} | {right}".rstrip()
+    if not book.bids and not book.asks:
+        yield "         (empty)"
+
+
+def _text(number: Decimal) -> str:
+    return format(number, "f")
+
+
+class Lines:
+    """Lines of a file descriptor that is also waited on: no buffering behind select's back."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd, self.rest, self.ended = fd, b"", False
+
+    def ready(self) -> list[str]:
+        """Read once; give the complete lines, and the last one at the end."""
+        data = os.read(self.fd, READ_BYTES)
+        self.ended = not data
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        if self.ended and self.rest:
+            lines.append(self.rest)
+        return [line.decode("utf-8", "replace").strip() for line in lines]
+
+
+def _obey(terminal: Terminal, line: str) -> bool:
+    """Carry out one line and print; False when it was refused."""
+    try:
+        for text in terminal.do(line):
+            print(text, flush=True)
+    except (ExchangeError, UsageError, ValueError) as error:
+        print(f"{error}", flush=True)
+        return False
+    return True
+
+
+def _converse(terminal: Terminal, interactive: bool) -> int:
+    lines, refused = Lines(sys.stdin.fileno()), 0
+    client = terminal.client
+    prompted = False
+    while not lines.ended:
+        if interactive and not prompted:
+            print(PROMPT, end="", flush=True)
+            prompted = True
+        readable, _, _ = select.select([lines.fd, client.fileno()], [], [], 0.5)
+        news = [terminal.report_line(report) for report in client.reports(0.0)]
+        if news:
+            print(("\r" if prompted else "") + "\n".join(news), flush=True)
+            prompted = False
+        if lines.fd in readable:
+            prompted = False
+            for line in lines.ready():
+                if line.lower() in ("quit", "exit", "q"):
+                    return int(refused > 0 and not interactive)
+                if line and not line.startswith("//"):
+                    refused += not _obey(terminal, line)
+    if interactive:
+        print()
+    return int(refused > 0 and not interactive)
+
+
+def command(
+    account_name: str,
+    token: str | None,
+    session: str,
+    path: Path | None,
+    host: str | None,
+    port: int | None,
+) -> int:
+    """Log on and converse; give the exit code."""
+    config = load(path, host=host, port=port)
+    if token is None:
+        token = account_of(config, account_name).token
+    interactive = sys.stdin.isatty()
+    client = Client(config.network.host, config.network.port, account_name, token, session=session)
+    with client:
+        logon = client.logon
+        if interactive and logon is not None:
+            where = f"{config.network.host}:{config.network.port}"
+            print(f"{where}: {logon.account}, session {logon.session}; help lists the commands")
+        try:
+            return _converse(Terminal(client, sys.stdout.isatty()), interactive)
+        except NetworkError as error:
+            raise CommandError(str(error)) from error

@@ -112,6 +112,7 @@ def field_offset(letter: str, name: str) -> int:
     return int(MESSAGES[letter].fields[name][1])  # type: ignore[index]
 
 
+LOCATE_AT, TIME_AT = field_offset("A", "locate"), field_offset("A", "time_high")
 STOCK_AT = field_offset("R", "stock")
 STATE_AT = field_offset("H", "trading_state")
 CODE_AT = field_offset("S", "event_code")
@@ -201,6 +202,12 @@ def read_u64(buffer, at):
 
 
 @helper
+def read_time(buffer, at):
+    """Nanoseconds since midnight of the message at `at`."""
+    return (read_u16(buffer, at + TIME_AT) << 32) | read_u32(buffer, at + TIME_AT + 2)
+
+
+@helper
 def read_stock(buffer, at):
     """Inverse of put_stock."""
     stock = np.uint64(0)
@@ -281,10 +288,10 @@ def _put_header(buffer, at, letter, event):
     locate = np.int64(event["symbol_id"]) & (LOCATES - 1)
     since_midnight = np.int64(event["in_ts"]) % DAY_NS
     buffer[at] = letter
-    put_u16(buffer, at + 1, locate)
-    put_u16(buffer, at + 3, 0)
-    put_u16(buffer, at + 5, since_midnight >> 32)
-    put_u32(buffer, at + 7, since_midnight & 0xFFFFFFFF)
+    put_u16(buffer, at + LOCATE_AT, locate)
+    put_u16(buffer, at + LOCATE_AT + 2, 0)
+    put_u16(buffer, at + TIME_AT, since_midnight >> 32)
+    put_u32(buffer, at + TIME_AT + 2, since_midnight & 0xFFFFFFFF)
 
 
 @helper
@@ -352,7 +359,7 @@ def message_write(buffer, at, letter, event, row):
     elif letter == TYPE_U:
         _put_replace(buffer, at, event, row)
     elif letter == TYPE_S:
-        put_u16(buffer, at + 1, 0)
+        put_u16(buffer, at + LOCATE_AT, 0)
         buffer[at + CODE_AT] = np.int64(event["code"]) & 255
     else:
         _put_named(buffer, at, letter, event, row)

@@ -43,6 +43,7 @@ from engine.shm_ring import (
 from feed.directory import entry_of_row
 from feed.itch import LOCATES, instrument_table, pack_stock
 from feed.moldudp64 import END_OF_SESSION, control_datagram, session_name
+from feed.multicast import multicast_sender
 from feed.packer import (
     DATAGRAM_BYTES_EACH,
     P_DATAGRAM_MAX,
@@ -76,7 +77,6 @@ END_OF_SESSION_COPIES = 3  # a lost one would leave listeners waiting for heartb
 # when stopping, events still arriving are published in at most this many steps
 DRAIN_STEPS_MAX = 4096
 REPORT_NS = 10**8  # how often the counters block is brought up to date
-MULTICAST_TTL = 1
 SLEEP_WITHOUT_FD_S = 0.001
 
 _Array = np.ndarray[Any, Any]
@@ -105,24 +105,6 @@ class FeedParts:
     tops: _Array | None = None
     # CLOCK_REALTIME when the session began, the same after a restart of this process; 0: now
     started_ns: int = 0
-
-
-def multicast_sender(group: str, port: int, interface: str) -> socket.socket:
-    """Return a non-blocking UDP socket that sends to a group through one interface, to this host
-    too.
-    """
-    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
-        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, MULTICAST_TTL)
-        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
-        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        sender.setblocking(False)
-        sender.connect((group, port))
-    except OSError:
-        sender.close()
-        raise
-    return sender
 
 
 class Channel:

@@ -14,7 +14,7 @@ the exchange does than the ladder.
 """
 
 import statistics
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +74,7 @@ def _apply(exchange: LocalExchange, commands: npt.NDArray[np.void], tally: Trade
     total_ns = index = 0
     while index < commands.size:
         first = int(state.hdr[OUT_POSITION])
-        cpu_ns, index = thread_cpu_ns(
-            lambda at=index: step_batch(state, commands, at, PIECE_EVENTS)
-        )
+        cpu_ns, index = thread_cpu_ns(partial(step_batch, state, commands, index, PIECE_EVENTS))
         total_ns += cpu_ns
         tally.add_ring(state.events, first, int(state.hdr[OUT_POSITION]))
         if state.hdr[FATAL]:

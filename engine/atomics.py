@@ -13,7 +13,7 @@ import time
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -236,3 +236,16 @@ if numba.config.DISABLE_JIT:
 
 
 ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+def lower_ir(ir_text: str, triple: str) -> str:
+    """Return the assembly of optimised IR for another machine: how memory order is kept there."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple(triple).create_target_machine(opt=2)
+    foreign = ("target triple", "target datalayout")
+    text = "\n".join(line for line in ir_text.splitlines() if not line.startswith(foreign))
+    module = binding.parse_assembly(text)
+    module.triple = triple
+    module.data_layout = str(machine.target_data)
+    return str(machine.emit_assembly(module))

@@ -27,7 +27,7 @@ from engine.atomics import (
 )
 from engine.jit import helper, kernel, register_warmup
 from engine.records import BOOK_TOP, TOP_WORDS
-from engine.ring_words import Array, RingSegment
+from engine.ring_words import Array, RingSegment, words_copy
 from engine.segment import Segment, segment_name
 
 TOP_READ_TRIES = 64  # a write takes less than a copy: meeting 64 in a row means a dead writer
@@ -55,8 +55,7 @@ def top_copy(words, place, out_words):
     for _ in range(TOP_READ_TRIES):
         version = load_acquire(words, first)
         if version & 1 == 0:
-            for word in range(TOP_WORDS):
-                out_words[word] = words[first + word]
+            words_copy(words, first, out_words, 0, TOP_WORDS)
             fence_acquire()
             if load_relaxed(words, first) == version:
                 return True

@@ -39,6 +39,7 @@ from engine.ring_words import (
     position_diff,
     position_wrapped,
     wake_needed,
+    words_copy,
 )
 from engine.segment import Segment, segment_name, store_word
 
@@ -69,7 +70,7 @@ def command_clear(slot_words, slot):
     """Zero all but the readiness word: reserved bytes must not carry an older command."""
     first = slot * COMMAND_WORDS
     for word in range(first + 1, first + COMMAND_WORDS):
-        slot_words[word] = 0
+        slot_words[np.uint64(word)] = 0
 
 
 @helper
@@ -109,8 +110,8 @@ def ring_push(ctrl, slot_words, ring, capacity, record_words, position):
     for index in range(count):
         at = position_add(position, index)
         slot = command_slot(ring, at, capacity)
-        for word in range(1, COMMAND_WORDS):
-            slot_words[slot * COMMAND_WORDS + word] = record_words[index * COMMAND_WORDS + word]
+        payload, record = slot * COMMAND_WORDS + 1, index * COMMAND_WORDS + 1
+        words_copy(record_words, record, slot_words, payload, COMMAND_WORDS - 1)
         command_publish(slot_words, slot, at)
     if count > 0:
         store_release(ctrl, ring * CTRL_WORDS + PRODUCER_POSITION, position_add(position, count))

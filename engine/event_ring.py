@@ -41,6 +41,7 @@ from engine.ring_words import (
     position_diff,
     position_wrapped,
     wake_sleepers,
+    words_copy,
 )
 from engine.segment import Segment, SegmentError, load_word, segment_name, store_word
 
@@ -98,10 +99,8 @@ def events_copy(ctrl, slot_words, shard, capacity, cursor, out_words):
         return np.int64(0), True
     count = max(min(available, out_words.size // EVENT_SLOT_WORDS), 0)
     for index in range(count):
-        slot = event_slot(shard, position_add(cursor, index), capacity)
-        for word in range(EVENT_SLOT_WORDS):
-            copied = slot_words[slot * EVENT_SLOT_WORDS + word]
-            out_words[index * EVENT_SLOT_WORDS + word] = copied
+        first = event_slot(shard, position_add(cursor, index), capacity) * EVENT_SLOT_WORDS
+        words_copy(slot_words, first, out_words, index * EVENT_SLOT_WORDS, EVENT_SLOT_WORDS)
     if event_lapped(ctrl, base, cursor, capacity):
         return np.int64(0), True
     return np.int64(count), False

@@ -60,6 +60,17 @@ else:
         return np.int64(np.uint64(later) - np.uint64(earlier))
 
 
+@helper
+def words_copy(source, first, target, start, count):
+    """target[start : start + count] = source[first : first + count], word by word.
+
+    Unsigned places: with signed ones the compiler tests every word for Python's negative indexes
+    (24 ns an event instead of 15).
+    """
+    for word in range(count):
+        target[np.uint64(start + word)] = source[np.uint64(first + word)]
+
+
 @kernel
 def sleep_prepare(words, flag_index):
     """Sleeper: announce the sleep. Then look for work once more, and poll only if there is none."""

@@ -56,6 +56,7 @@ from engine.ring_words import (
     sleep_prepare,
     wake_needed,
     wake_sleepers,
+    words_copy,
 )
 from engine.segment import (
     InstanceRunning,
@@ -123,4 +124,5 @@ __all__ = [
     "wake_needed",
     "wake_readers",
     "wake_sleepers",
+    "words_copy",
 ]

@@ -449,7 +449,7 @@ def test_top_words_are_the_record(tops: BookTops) -> None:
 
 # ---------------------------------------------------------------------------------------- compiling
 def test_every_kernel_has_one_signature_after_use(rings: CommandRings, events: EventRings) -> None:
-    warm_up(only="engine.")
+    warm_up()
     Producer(rings, np.int64(1), [-1, -1]).push(0, commands(1))
     EventReader(events, 0, 0).poll(np.zeros(2, EVENT_SLOT))
     shared = ("segment", "ring_words", "command_ring", "event_ring", "book_top", "counters")

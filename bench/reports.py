@@ -6,7 +6,7 @@ arrival:
 
     accepted, id n     answers the new order n
     canceled, id n     answers the cancel of order n
-    rejected, id n     answers whichever of the two is open, and is counted: a benchmark flow expects none
+    rejected, id n     answers whichever of the two is open, and is counted: none is expected
     fill               maker and taker line of each trade are folded into trades, volume, checksum
 
 It looks for keys, not for positions, so it does not depend on the order of fields after `"type"`;

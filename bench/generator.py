@@ -1,0 +1,344 @@
+"""The load generator: a process of its own, niced, confined to one core, told what to do line by
+line. Cold Python.
+
+    bench process ──one JSON request per line──▶ generator ──TCP, rings, UDP──▶ system, or its floor
+                  ◀──one JSON result per line───
+
+The same process, with the same priority on the same core, drives the exchange and the floor it is
+compared with. It ends when its standard input does. Every result carries `fault`: why it must not
+be used, or an empty text.
+"""
+
+import argparse
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from bench.floors.echo import multicast_receiver
+from bench.measure import percentiles_us
+from bench.reports import faults_of, outcome_of
+from bench.rings import RingClient, RingError, outcome_void
+from bench.wire import (
+    Answers,
+    Echoes,
+    Stream,
+    WireError,
+    clear_book,
+    connect,
+    drive,
+    fresh_answers,
+    logon,
+    ping,
+    stream_of,
+)
+from bench.workload import TradeTally, named, to_commands
+
+NICE = 5
+_MOLD_HEADER = struct.Struct(">10sQH")
+_SETTLE_S = 0.05
+
+
+class GeneratorError(RuntimeError):
+    """The load generator could not do what it was told."""
+
+
+class Generator:
+    """The parent's end: `call` runs one of OPERATIONS over there."""
+
+    def __init__(self, core: int, nice: int = NICE) -> None:
+        command = [sys.executable, "-m", "bench.generator", f"--core={core}", f"--nice={nice}"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.core = core
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Run one operation and wait for its result."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(orjson.dumps([operation, arguments]) + b"\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise GeneratorError(f"the load generator ended during {operation}")
+        result: dict[str, Any] = orjson.loads(answer)
+        if "error" in result:
+            raise GeneratorError(f"{operation}: {result['error']}")
+        return result
+
+    def close(self) -> None:
+        """End it and wait."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> "Generator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# --------------------------------------------------------------------------- in the other process
+_sessions = iter(range(1, 1 << 30))
+
+
+def _new_session(host: str, port: int, token: str) -> socket.socket:
+    name = f"b{next(_sessions)}"
+    return logon(host, port, name, "bench", token)
+
+
+def _answer_fault(answers: Answers, stream: Stream) -> str:
+    faults = faults_of(answers.matcher)
+    if faults:
+        return f"{faults}: {answers.refusals}" if answers.refusals else faults
+    return outcome_void(outcome_of(answers.matcher), stream.expected)
+
+
+def bulk(
+    host: str, port: int, token: str, mix: str, operations: int | None, window: int
+) -> dict[str, Any]:
+    """Send a workload as fast as the window lets it; every order acknowledged, answer checked."""
+    stream = stream_of(mix, operations)
+    answers = fresh_answers(stream)
+    with _new_session(host, port, token) as sock:
+        drive(sock, stream.fill, answers, window=window)
+        time.sleep(_SETTLE_S)
+        cpu = time.process_time()
+        seconds = drive(sock, stream.lines, answers, window=window)
+        cpu = time.process_time() - cpu
+        fault = _answer_fault(answers, stream)
+        clear_book(sock, answers)
+    return {
+        "per_s": stream.lines.ends.size / seconds,
+        "fault": fault,
+        "generator_cpu_share": cpu / seconds,
+    }
+
+
+def echo_bulk(
+    host: str, port: int, mix: str, operations: int | None, window: int
+) -> dict[str, Any]:
+    """Send the same bytes to the echo."""
+    lines = stream_of(mix, operations).lines
+    with connect(host, port) as sock:
+        cpu = time.process_time()
+        seconds = drive(sock, lines, Echoes(lines.data, lines.ends), window=window)
+        cpu = time.process_time() - cpu
+    return {"per_s": lines.ends.size / seconds, "fault": "", "generator_cpu_share": cpu / seconds}
+
+
+def rate(
+    host: str, port: int, token: str, mix: str, operations: int, per_s: float, window: int
+) -> dict[str, Any]:
+    """Open loop at a fixed rate: percentiles from the planned times, and the rate achieved."""
+    stream = stream_of(mix, operations)
+    answers = fresh_answers(stream)
+    count = stream.lines.ends.size
+    with _new_session(host, port, token) as sock:
+        drive(sock, stream.fill, answers, window=window)
+        time.sleep(_SETTLE_S)
+        plan = time.monotonic_ns() + 1_000_000 + (np.arange(count) * (1e9 / per_s)).astype(np.int64)
+        seconds = drive(sock, stream.lines, answers, window=window, plan=plan)
+        fault = _answer_fault(answers, stream)
+        clear_book(sock, answers)
+    latencies = answers.matcher.answered_ns[-count:] - plan
+    return percentiles_us(latencies) | {"achieved_per_s": count / seconds, "fault": fault}
+
+
+def round_trip(
+    host: str, port: int, token: str, mix: str, operations: int, per_s: float
+) -> dict[str, Any]:
+    """Send one order after the other at planned times, each awaited."""
+    stream = stream_of(mix, operations)
+    lines = stream.lines.each()
+    answers = fresh_answers(stream)
+    with _new_session(host, port, token) as sock:
+        drive(sock, stream.fill, answers, window=1024)
+        done = ping(sock, lines, int(1e9 / per_s))
+        wrong = 0
+        for line, chunk in zip(lines, done.chunks, strict=True):
+            own = line.partition(b'id":')[2].partition(b",")[0].rstrip(b"}\n")
+            wrong += b'"id":%s,' % own not in chunk
+            answers.feed(chunk)
+        fault = _answer_fault(answers, stream)
+        clear_book(sock, answers)
+    if wrong:
+        fault = f"{wrong} answers were not to the order just sent; {fault}"
+    return percentiles_us(done.latencies_ns) | {"fault": fault}
+
+
+def echo_round_trip(
+    host: str, port: int, mix: str, operations: int, per_s: float
+) -> dict[str, Any]:
+    """Do the same with the echo."""
+    lines = stream_of(mix, operations).lines.each()
+    with connect(host, port) as sock:
+        done = ping(sock, lines, int(1e9 / per_s))
+    fault = "" if done.chunks == lines else "the echo returned other bytes"
+    return percentiles_us(done.latencies_ns) | {"fault": fault}
+
+
+def feed_delay(
+    host: str,
+    port: int,
+    token: str,
+    group: str,
+    feed_port: int,
+    interface: str,
+    operations: int,
+    per_s: float,
+) -> dict[str, Any]:
+    """Send resting orders and await each one's Add message on multicast."""
+    with (
+        multicast_receiver(group, feed_port, interface) as receiver,
+        _new_session(host, port, token) as sock,
+    ):
+        latencies, packets = _feed_series(sock, receiver, _feed_orders(operations), per_s)
+        answers = fresh_answers(stream_of("tiny", None))
+        clear_book(sock, answers)
+    wrong = 0
+    for k, packet in enumerate(packets):
+        _, _, count = _MOLD_HEADER.unpack_from(packet)
+        message = packet[_MOLD_HEADER.size + 2 :]
+        shares, price = int.from_bytes(message[20:24]), int.from_bytes(message[32:36])
+        wrong += count < 1 or message[:1] != b"A" or shares != k % 90 + 1 or price != 1_000_000
+    fault = f"{wrong} datagrams did not carry the order just sent" if wrong else ""
+    return percentiles_us(latencies) | {"fault": fault}
+
+
+def relay_delay(
+    host: str, port: int, group: str, feed_port: int, interface: str, operations: int, per_s: float
+) -> dict[str, Any]:
+    """Send the same bytes to the relay and await each datagram."""
+    lines = _feed_orders(operations)
+    with (
+        multicast_receiver(group, feed_port, interface) as receiver,
+        connect(host, port) as sock,
+    ):
+        latencies, packets = _feed_series(sock, receiver, lines, per_s)
+    fault = "" if packets == lines else "the relay sent other bytes"
+    return percentiles_us(latencies) | {"fault": fault}
+
+
+def _feed_orders(count: int) -> list[bytes]:
+    line = b'{"type":"new","id":%d,"symbol":"AAPL","side":"buy","price":100.00,"qty":%d}\n'
+    return [line % (k + 1, k % 90 + 1) for k in range(count)]
+
+
+def _feed_series(
+    sock: socket.socket, receiver: socket.socket, lines: list[bytes], per_s: float
+) -> tuple[npt.NDArray[np.int64], list[bytes]]:
+    # One order at each planned time; then the first datagram that is no heartbeat.
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("qq", 5, 0))
+    sock.setblocking(False)
+    latencies, packets = np.zeros(len(lines), np.int64), []
+    interval = int(1e9 / per_s)
+    plan = time.monotonic_ns() + interval
+    for k, line in enumerate(lines):
+        while time.monotonic_ns() < plan:
+            os.sched_yield()
+        sock.send(line)
+        packet = receiver.recv(2048)
+        while len(packet) == _MOLD_HEADER.size:
+            packet = receiver.recv(2048)
+        latencies[k] = time.monotonic_ns() - plan
+        packets.append(packet)
+        with contextlib.suppress(BlockingIOError):
+            sock.recv(65536)  # the private reports: not what is measured here
+        plan += interval
+    return latencies, packets
+
+
+def ring_paced(instance: str, mix: str, operations: int, per_s: float) -> dict[str, Any]:
+    """Commands into the shard's ring at planned times, events out of its ring; no gateway."""
+    workload = named(mix)
+    client = RingClient(instance)
+    try:
+        commands, tally = _ring_commands(client, mix, operations), TradeTally()
+        client.run(commands[: workload.prefill], tally)
+        latencies = client.paced(commands[workload.prefill :], int(1e9 / per_s))
+        client.clear_book()
+        laps = client.reader.laps
+    finally:
+        client.close()
+    return percentiles_us(latencies) | {"fault": f"lapped {laps} times" if laps else ""}
+
+
+def ring_bulk(instance: str, mix: str, operations: int | None) -> dict[str, Any]:
+    """A workload through the shard's rings as fast as the window lets it, the answer checked."""
+    stream = stream_of(mix, operations)
+    client, tally = RingClient(instance), TradeTally()
+    try:
+        commands = _ring_commands(client, mix, operations)
+        prefill = stream.workload.prefill
+        client.run(commands[:prefill], tally)
+        seconds = client.run(commands[prefill:], tally)
+        fault = outcome_void(tally.outcome, stream.expected)
+        client.clear_book()
+    finally:
+        client.close()
+    return {"per_s": (commands.size - prefill) / seconds, "fault": fault}
+
+
+def _ring_commands(client: RingClient, mix: str, operations: int | None) -> npt.NDArray[np.void]:
+    workload = named(mix)
+    client.open_session(f"r{next(_sessions)}")
+    end = None if operations is None else workload.prefill + operations
+    ids = client.symbol_ids(workload.mix.symbols)
+    return client.own(to_commands(workload.records[:end], ids))
+
+
+OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    function.__name__: function
+    for function in (
+        bulk,
+        echo_bulk,
+        rate,
+        round_trip,
+        echo_round_trip,
+        feed_delay,
+        relay_delay,
+        ring_paced,
+        ring_bulk,
+    )
+}
+
+
+def _serve() -> None:
+    for line in sys.stdin.buffer:
+        operation, arguments = orjson.loads(line)
+        try:
+            result = OPERATIONS[operation](**arguments)
+        except (WireError, RingError, OSError) as error:
+            result = {"error": f"{type(error).__name__}: {error}"}
+        sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--core", type=int, required=True)
+    parser.add_argument("--nice", type=int, default=NICE)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {options.core})
+    os.nice(options.nice)
+    _serve()
+
+
+if __name__ == "__main__":
+    _main()

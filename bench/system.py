@@ -1,0 +1,84 @@
+"""The system under test, and where everything of a benchmark runs. Cold.
+
+     doors' core    gateway, feed; echo floor
+     last core      shard
+     either         load generator, niced, on the core its benchmark says
+     asleep         supervisor, and this process while others are measured
+
+The exchange is the real one: engine.topology in processes of its own, with the built-in accounts
+("bench" has no throttle), any free port, a feed on ports of its own, so that an exchange that is
+already up is not disturbed.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from engine.config import Config
+from engine.sharding import plan_placement
+from engine.topology import ROLES, start_in_background
+
+ACCOUNT = "bench"
+IDLE = "adaptive"
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Who runs where."""
+
+    doors: int
+    shard: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether the machine has one core only: nothing measured there means much."""
+        return self.doors == self.shard
+
+
+@dataclass(frozen=True)
+class System:
+    """A running exchange."""
+
+    config: Config
+    cores: Cores
+
+    @property
+    def host(self) -> str:
+        return self.config.network.host
+
+    @property
+    def port(self) -> int:
+        return self.config.network.port
+
+    @property
+    def token(self) -> str:
+        return next(a.token for a in self.config.accounts if a.name == ACCOUNT)
+
+
+def bench_config(idle: str = IDLE) -> Config:
+    """Built-in configuration under a name and on ports of this process, with one shard."""
+    config = Config()
+    offset = os.getpid() % 20_000
+    network = dataclasses.replace(
+        config.network, port=0, feed_port=30_000 + offset, directory_port=50_001 + offset % 10_000
+    )
+    return dataclasses.replace(
+        config, instance=f"bench_{os.getpid()}", shards=1, idle=idle, network=network
+    ).check()
+
+
+def cores_of(config: Config) -> Cores:
+    """Return the cores the topology gives to the shard and to the doors."""
+    placement = plan_placement(config)
+    return Cores(placement.door_cores[0], placement.shard_cores[0])
+
+
+@contextmanager
+def exchange(idle: str = IDLE, roles: Sequence[str] = ROLES) -> Iterator[System]:
+    """Run the exchange for a while; it is stopped, in order, when the block ends."""
+    config = bench_config(idle)
+    cores = cores_of(config)
+    with start_in_background(config, roles) as handle:
+        yield System(handle.config, cores)

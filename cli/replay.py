@@ -291,7 +291,9 @@ def command(options: Options, path: Path | None, host: str | None, port: int | N
     network = config.network
     client = Client(network.host, network.port, account.name, account.token, session="lobster")
     with client:
-        witness = FeedWitness(options, config) if options.compare else None
+        shards = client.logon.shards if client.logon else 1
+        running = dataclasses.replace(config, shards=shards)
+        witness = FeedWitness(options, running) if options.compare else None
         try:
             started = time.monotonic()
             tally = run(options, client, messages, rows)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,9 @@ Event = dict[str, Any]
 
 SLOT_MASK = (1 << SLOT_BITS) - 1
 COMMANDS_SHOWN = 12
+KEPT, MOVED = int(EventFlag.KEPT), int(EventFlag.LEFT_BOOK)
+MOVED_INTO_TRADE = int(EventFlag.LEFT_BOOK | EventFlag.WILL_TRADE)
+REPLACED_FLAGS = KEPT | MOVED_INTO_TRADE
 FIELDS = EVENT.names or ()
 IN_SEQ, KIND, ORDER_ID, AMOUNT = (
     FIELDS.index(name) for name in ("in_seq", "kind", "order_id", "amount")
@@ -74,6 +77,8 @@ class Mismatch(AssertionError):
 class Pair:
     """The model and the engine of one world."""
 
+    command_kinds: ClassVar = {int(kind): kind for kind in CommandKind}
+
     def __init__(
         self, world: World, instruments: Iterable[Instrument], template: Instrument, seed: int = 0
     ) -> None:
@@ -101,6 +106,7 @@ class Pair:
         self.history.append((self.model.writer.in_seq + 1, command))
         self.waiting.append(command)
         events = self.model.apply(command)
+        self._visit(command, events)
         self.expected += events
         return events
 
@@ -150,24 +156,27 @@ class Pair:
         want = [tuple(event.values()) for event in expected]
         if got != want:
             raise Mismatch(self._report(want, got))
-        self._count(expected)
 
-    def _count(self, events: list[Event]) -> None:
+    def _visit(self, command: Command, events: list[Event]) -> None:
         # What this run has visited; test_differential.py asserts that nothing is missing.
         seen = self.seen
+        request = self.command_kinds.get(command["kind"])
         for event in events:
             kind = event["kind"]
             seen[EventKind(kind)] += 1
             if kind == EventKind.REJECTED:
                 seen[RejectCode(event["code"])] += 1
+                seen[RejectCode(event["code"]), request] += 1
+            elif kind == EventKind.CONTINUED:
+                seen["sliced", request] += 1
             elif kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
                 seen[Reason(event["reason"])] += 1
             elif kind == EventKind.STATUS:
-                seen[OrderState(event["role"])] += 1
+                seen[OrderState(event["role"]), request] += 1
             elif kind == EventKind.REPLACED:
-                seen["replaced", event["flags"] & 14] += 1
+                seen["replaced", event["flags"] & REPLACED_FLAGS] += 1
             elif kind == EventKind.BOOKED:
-                seen["booked with old_ref", event["old_ref"] > 0] += 1
+                seen["booked as ITCH U", event["old_ref"] > 0] += 1
             elif kind == EventKind.SUMMARY and event["amount"]:
                 seen["more pages"] += 1
 
@@ -198,8 +207,8 @@ class Pair:
 
 def show_command(command: Mapping[str, Any]) -> str:
     """One line: the kind by name, then the fields that are not zero."""
-    kinds = {int(kind): kind.name for kind in CommandKind}
-    words = [kinds.get(command["kind"], f"kind={command['kind']}")]
+    known = Pair.command_kinds.get(command["kind"])
+    words = [known.name if known else f"kind={command['kind']}"]
     words += [f"{k}={v!r}" for k, v in command.items() if v and k not in ("kind", "in_ts")]
     return " ".join(words)
 

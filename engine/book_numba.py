@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.atomics import ALL_BITS, leading_zeros, trailing_zeros
-from engine.config import ShardLimits
+from engine.config import Instrument, ShardLimits
 from engine.jit import helper
 from engine.records import EVENT_SLOT
 
@@ -82,6 +82,7 @@ BATCH_VERSION = 61  # odd while a batch changes the books
 INTENT = 62  # highest position announced to readers of the event ring
 TOUCHED = 63  # symbol the running command changed
 HDR_WORDS = 64
+REJECT_CODES = 1000
 
 ORDER = np.dtype(
     [
@@ -183,6 +184,7 @@ class ShardState(NamedTuple):
     text_index: np.ndarray
     scratch: np.ndarray
     dirty: np.ndarray
+    rejects: np.ndarray  # how many of each RejectCode
     events: np.ndarray
     event_words: np.ndarray
 
@@ -204,7 +206,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         ("sessions", SESSION, limits.sessions_max + 1), ("accounts", ACCOUNT, limits.accounts_max),
         ("ids", u8, _power_of_two(orders * 2)), ("texts", TEXT, limits.text_ids_max + 1),
         ("text_index", i4, _power_of_two(limits.text_ids_max * 2)), ("scratch", i4, orders),
-        ("dirty", i4, symbols),
+        ("dirty", i4, symbols), ("rejects", i8, REJECT_CODES),
     ]  # fmt: skip
 
 
@@ -252,6 +254,14 @@ def allocate_state(
     for word, value in values.items():
         hdr[word] = value
     return state
+
+
+def set_policy(state: ShardState, unknown_symbol: str, template: Instrument) -> None:
+    """Write the unknown-symbol policy where the step reads it."""
+    state.hdr[CREATE_UNKNOWN] = unknown_symbol == "create"
+    state.hdr[TEMPLATE_TICK] = template.tick_units
+    state.hdr[TEMPLATE_LOT] = template.lot_units
+    state.hdr[TEMPLATE_PX_MAX] = template.px_max
 
 
 def small_limits(**changes: int) -> ShardLimits:

@@ -114,6 +114,7 @@ def emit_rejected(s, c, code, symbol):
     index = event_new(s, EventKind.REJECTED)
     event = s.events[index]
     event["code"] = code
+    s.rejects[code] += 1
     event["order_id"] = c["order_id"]
     own = np.int64(c["client_order_id"])
     event["client_order_id"] = own if own != 0 else np.int64(c["target_client_order_id"])
@@ -126,7 +127,8 @@ def emit_rejected(s, c, code, symbol):
     session = np.int64(c["session"])
     if account < 0 or account >= s.accounts.shape[0] or s.accounts[account]["open"] == 0:
         account = np.int64(0)
-    if session < 0 or session >= s.sessions.shape[0] or s.sessions[session]["account"] != account:
+    in_table = session > 0 and session < s.sessions.shape[0] and account > 0  # a free slot has account 0
+    if not in_table or s.sessions[session]["account"] != account:
         session = np.int64(0)
     event_account(s, index, account, session)
 

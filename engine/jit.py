@@ -158,25 +158,44 @@ def register_warmup(name: str, call: Callable[[], object]) -> None:
     _warmups[name] = call
 
 
-def warm_up(progress: Callable[[int, int, str, float], None] | None = None, only: str = "") -> float:
-    """Run every registered warm-up whose name starts with `only`; returns seconds.
+def _marker(name: str) -> Path | None:
+    # File that says: this module's kernels are all in the cache. Numba discards what is older than the source file.
+    path = Path(str(sys.modules[name].__file__)).resolve() if name in sys.modules else None
+    if path is None or path not in _directories:
+        return None
+    return _directories[path] / f"warm-{path.stat().st_mtime_ns}"
+
+
+def warm_pending() -> list[str]:
+    """Names of the registered warm-ups that no earlier process has completed."""
+    markers = {name: _marker(name) for name in _warmups}
+    return [name for name, marker in markers.items() if marker is None or not marker.exists()]
+
+
+def warm_up(
+    progress: Callable[[int, int, str, float], None] | None = None, names: list[str] | None = None
+) -> float:
+    """Run registered warm-ups, by default all; compiles or loads every kernel. Returns seconds.
 
     `progress(done, total, name, seconds)` is called before each (seconds of the previous one) and once at the end.
     """
     start = last = time.monotonic()
-    names = [name for name in _warmups if name.startswith(only)]
+    names = list(_warmups) if names is None else names
     for done, name in enumerate(names):
         if progress:
             progress(done, len(names), name, time.monotonic() - last)
         last = time.monotonic()
         _warmups[name]()
+        marker = None if JIT_DISABLED else _marker(name)
+        if marker is not None:
+            marker.touch()
     if progress:
         progress(len(names), len(names), "", time.monotonic() - last)
     return time.monotonic() - start
 
 
 def freeze_kernels() -> None:
-    """Forbid compiling from now on: a process that trades never waits for LLVM."""
+    """Forbid compiling and loading from now on (after warm_up): a process that trades never waits for LLVM."""
     for compiled in _kernels:
         compiled.disable_compile()
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from engine.admin import PRODUCER_SUPERVISOR, list_instrument, open_account, open_session
 from engine.book_check import BrokenInvariant, book_levels, book_orders, check_state, state_digest
 from engine.book_numba import (
-    CREATE_UNKNOWN, FATAL, OUT_POSITION, SYMBOLS_USED, TEMPLATE_LOT, TEMPLATE_PX_MAX, TEMPLATE_TICK, ShardState,
-    allocate_state, small_limits,
+    FATAL, OUT_POSITION, SYMBOLS_USED, ShardState, allocate_state, set_policy, small_limits,
 )  # fmt: skip
 from engine.config import Instrument, ShardLimits
 from engine.jit import register_warmup
 from engine.records import (
     COMMAND, EVENT, EVENT_SLOT, SYMBOL_INDEX_BITS, UNSTATED, CommandFlag, CommandKind, OrderType, Side, TimeInForce, pack_name,
 )  # fmt: skip
-from engine.step import PRODUCER_SUPERVISOR, step_batch, work_batch
+from engine.step import step_batch, work_batch
 
 LOCAL_SESSION = "local"
 _EVENT_COLUMNS = EVENT.itemsize // 8
@@ -171,47 +171,6 @@ class LocalExchange:
     def check(self) -> None:
         """Verify every invariant of the state; raises BrokenInvariant."""
         check_state(self.state)
-
-
-def set_policy(state: ShardState, unknown_symbol: str, template: Instrument) -> None:
-    """Write the unknown-symbol policy where the step reads it."""
-    state.hdr[CREATE_UNKNOWN] = unknown_symbol == "create"
-    state.hdr[TEMPLATE_TICK] = template.tick_units
-    state.hdr[TEMPLATE_LOT] = template.lot_units
-    state.hdr[TEMPLATE_PX_MAX] = template.px_max
-
-
-def _record(kind: CommandKind, **fields: Any) -> np.ndarray:
-    record = np.zeros(1, COMMAND)
-    record["kind"], record["producer"] = kind, PRODUCER_SUPERVISOR
-    for name, value in fields.items():
-        record[name] = value
-    return record
-
-
-def open_account(account: int) -> np.ndarray:
-    """The OPEN_ACCOUNT record."""
-    return _record(CommandKind.OPEN_ACCOUNT, account=account)
-
-
-def open_session(account: int, name: str, logon: int) -> np.ndarray:
-    """The SESSION_OPEN record of the supervisor's own producer."""
-    record = _record(CommandKind.SESSION_OPEN, account=account, logon=logon)
-    record["text"][0, : len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
-    return record
-
-
-def list_instrument(instrument: Instrument) -> np.ndarray:
-    """The LIST_INSTRUMENT record."""
-    return _record(
-        CommandKind.LIST_INSTRUMENT, symbol=pack_name(instrument.symbol), amount=instrument.tick_units,
-        expire_ts=instrument.lot_units, px2=instrument.px_max,
-    )  # fmt: skip
-
-
-def feed_state(letter: str, date: int, epoch: int) -> np.ndarray:
-    """The FEED_STATE record: an ITCH system event."""
-    return _record(CommandKind.FEED_STATE, order_type=ord(letter), amount=date, expire_ts=epoch)
 
 
 def _warm() -> None:

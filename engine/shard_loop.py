@@ -1,0 +1,297 @@
+"""The loop of one shard: read command rings, step, publish events.
+
+Hot. One process, one thread, one core. It writes its event ring, its book tops, its counters block and the consumer positions
+of its command rings; it reads the command rings. Per compiled call (at most CALL_NS):
+
+    poll rings round-robin -> step each command -> stamp receipts -> commit -> wake sleepers -> release rings -> tops
+
+* A batch ends when the rings are empty or after `batch_max` commands, so one command alone is published at once.
+* The clock is read once per batch (in_ts, receipts); the step itself never sees it.
+* `intent` is announced a chunk ahead, so its fence is paid once per INTENT_AHEAD events, not per batch.
+* While a long work is open, commands it concerns wait at the head of their ring and the other rings go on.
+* Nothing to do: pause, then sched_yield, then sleep on the eventfd (engine/idle.py has the times).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.atomics import (
+    CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns, cpu_pause, fence_seq_cst, load_acquire, sched_yield, store_relaxed, store_release,
+)  # fmt: skip
+from engine.book_numba import (
+    BATCH_VERSION, DIRTY_COUNT, EVENT_MASK, FATAL, INTENT, IN_TS, OUT_POSITION,
+    RECEIPT_GATEWAY_IN, RECEIPT_PRODUCER_SEQ, RECEIPT_SHARD_IN, WORK_KIND, WORK_ORDER, ShardState, allocate_state,
+    level_next, small_limits,
+)  # fmt: skip
+from engine.command_ring import (
+    CONSUMER_POSITION, CTRL_WORDS, command_ready, command_slot, ring_release,
+)  # fmt: skip
+from engine.counters import HISTOGRAM_WORDS, histogram_record
+from engine.event_ring import EVENT_CTRL_WORDS, READER_SLEEPS, event_commit, event_intend
+from engine.jit import helper, kernel, register_warmup
+from engine.matching import WORK_NONE, WORK_SWEEP
+from engine.records import BOOK_TOP, COMMAND, EVENT_SLOT, EVENT_SLOT_WORDS, TOP_LEVELS, TOP_WORDS, CommandKind
+from engine.ring_words import wake_sleepers
+from engine.book_top import top_write_begin, top_write_end
+from engine.step import step_continue, step_one
+
+CALL_NS = 10_000_000  # bound of one compiled call: signals and heartbeats wait no longer
+INTENT_AHEAD = 8192
+TOP_PERIOD_NS = 20_000  # under load a book top is rewritten at most this often
+SHARD_OUT_WORD = 26  # EVENT_SLOT.receipt_shard_out
+assert EVENT_SLOT.fields["receipt_shard_out"][1] == SHARD_OUT_WORD * 8
+
+# Words of `loop`: parameters, then what the loop remembers between calls.
+SHARD_INDEX, PRODUCERS, RING_CAPACITY, EVENT_CAPACITY, EVENTS_PER_COMMAND, BATCH_MAX, SPIN_NS, YIELD_NS, SYMBOLS_MAX = range(9)
+LAST_WORK_NS, NEXT_RING, TOPS_NS, COMMANDS, BATCHES, SLIPPED, STOP, CLOCK_OFFSET, LATENCY_BASE = range(16, 25)
+LOOP_WORDS = 32
+
+RETURN_BUSY, RETURN_IDLE, RETURN_FATAL = 0, 1, 2
+JUMP_NS = 1_000_000_000  # a wall clock that moves more than this against CLOCK_MONOTONIC is counted and slewed
+SLEW_SHIFT = 10  # an offset is worked off at 1/1024 of real time
+
+
+class Ports(NamedTuple):
+    """What the loop touches outside its own state."""
+
+    command_ctrl: np.ndarray
+    commands: np.ndarray
+    command_words: np.ndarray
+    event_ctrl: np.ndarray
+    tops: np.ndarray
+    top_words: np.ndarray
+    counters: np.ndarray
+    reader_fds: np.ndarray
+    positions: np.ndarray
+    loop: np.ndarray
+
+
+@helper
+def work_concerns(s, c):
+    """Whether the open work must be complete before `c` may run (RULES §1)."""
+    if s.hdr[WORK_KIND] == WORK_SWEEP and c["kind"] == CommandKind.NEW and c["symbol_id"] != 0:
+        symbol = np.int64(s.orders[np.int64(s.hdr[WORK_ORDER])]["symbol"])
+        return np.int64(c["symbol_id"]) == np.int64(s.symbols[symbol]["symbol_id"])
+    return True
+
+
+@helper
+def batch_clock(s, p):
+    """in_ts of the batch: wall time, a jump over a second slewed instead of followed."""
+    wall, steady = clock_ns(np.int64(CLOCK_REALTIME)), clock_ns(np.int64(CLOCK_MONOTONIC))
+    drift = wall - steady - p.loop[CLOCK_OFFSET]
+    if p.loop[CLOCK_OFFSET] == 0:
+        p.loop[CLOCK_OFFSET] = wall - steady
+    elif drift > JUMP_NS or drift < -JUMP_NS:
+        if p.loop[SLIPPED] & 1 == 0:
+            p.loop[SLIPPED] += 1
+        elapsed = max(steady - p.loop[LAST_WORK_NS], np.int64(0))
+        p.loop[CLOCK_OFFSET] += min(elapsed >> SLEW_SHIFT, drift) if drift > 0 else max(-(elapsed >> SLEW_SHIFT), drift)
+        wall = steady + p.loop[CLOCK_OFFSET]
+    else:
+        if p.loop[SLIPPED] & 1:
+            p.loop[SLIPPED] += 1
+        p.loop[CLOCK_OFFSET] = wall - steady
+    s.hdr[RECEIPT_SHARD_IN] = steady
+    return wall
+
+
+@helper
+def room_for_command(s, p, first):
+    """Announce and check the slots of the longest command; False ends the batch."""
+    end = s.hdr[OUT_POSITION] + p.loop[EVENTS_PER_COMMAND]
+    if end - first > p.loop[EVENT_CAPACITY]:
+        return False
+    if end > s.hdr[INTENT]:
+        s.hdr[INTENT] = end + INTENT_AHEAD
+        event_intend(p.event_ctrl, p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS, s.hdr[INTENT])
+    return True
+
+
+@helper
+def ring_next(s, p):
+    """Slot of the next command in turn, -1 when no ring has one that may run now. Moves the turn on."""
+    producers = p.loop[PRODUCERS]
+    for _ in range(producers):
+        producer = p.loop[NEXT_RING]
+        ring = p.loop[SHARD_INDEX] * producers + producer
+        slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
+        if command_ready(p.command_words, slot, p.positions[producer]):
+            if s.hdr[WORK_KIND] == WORK_NONE or not work_concerns(s, p.commands[slot]):
+                return slot
+        p.loop[NEXT_RING] = producer + 1 if producer + 1 < producers else 0
+    return np.int64(-1)
+
+
+@helper
+def receipts_stamp(s, p, first, now):
+    """Write shard_out beside every event of the batch."""
+    mask = s.hdr[EVENT_MASK]
+    for position in range(first, s.hdr[OUT_POSITION]):
+        s.event_words[(position & mask) * EVENT_SLOT_WORDS + SHARD_OUT_WORD] = now
+
+
+@helper
+def batch_publish(s, p, first, oldest):
+    """Make the batch visible, wake who sleeps, give the command slots back."""
+    now = clock_ns(np.int64(CLOCK_MONOTONIC))
+    receipts_stamp(s, p, first, now)
+    base = p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS
+    event_commit(p.event_ctrl, base, s.hdr[OUT_POSITION])
+    wake_sleepers(p.event_ctrl, base + READER_SLEEPS, p.reader_fds)
+    for producer in range(p.loop[PRODUCERS]):
+        ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
+        if p.command_ctrl[ring * CTRL_WORDS + CONSUMER_POSITION] != p.positions[producer]:
+            ring_release(p.command_ctrl, ring, p.positions[producer])
+    p.loop[LAST_WORK_NS] = now
+    p.loop[BATCHES] += 1
+    if oldest > 0:
+        histogram_record(p.counters, p.loop[LATENCY_BASE], now - oldest)
+
+
+@helper
+def batch_run(s, p):
+    """Poll, step and publish up to batch_max commands; returns how many ran."""
+    slot = ring_next(s, p)
+    if slot < 0 and s.hdr[WORK_KIND] == WORK_NONE:
+        return np.int64(0)
+    first, count, oldest = np.int64(s.hdr[OUT_POSITION]), np.int64(0), np.int64(0)
+    wall = batch_clock(s, p)
+    store_relaxed(s.hdr, BATCH_VERSION, s.hdr[BATCH_VERSION] + 1)
+    fence_seq_cst()
+    while count < p.loop[BATCH_MAX] and s.hdr[FATAL] == 0 and room_for_command(s, p, first):
+        if s.hdr[WORK_KIND] != WORK_NONE and (count & 1 == 0 or slot < 0):
+            step_continue(s)  # every second turn while other rings have work
+        elif slot >= 0:
+            c = p.commands[slot]
+            c["producer"] = p.loop[NEXT_RING]
+            s.hdr[RECEIPT_GATEWAY_IN] = c["receipt_ts"]
+            s.hdr[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
+            oldest = np.int64(c["receipt_ts"]) if oldest == 0 else oldest
+            step_one(s, c, wall)
+            p.positions[p.loop[NEXT_RING]] += 1
+            p.loop[COMMANDS] += 1
+        else:
+            break
+        count += 1
+        slot = ring_next(s, p)
+    store_release(s.hdr, BATCH_VERSION, s.hdr[BATCH_VERSION] + 1)
+    batch_publish(s, p, first, oldest)
+    return count
+
+
+@helper
+def top_side(s, side_index, top_words, at):
+    """Write the best TOP_LEVELS levels of one side at word `at`; the rest is zero."""
+    level = np.int64(s.sides[side_index]["best"])
+    for row in range(TOP_LEVELS):
+        px, qty, count = np.int64(0), np.int64(0), np.int64(0)
+        if level >= 0:
+            px, qty, count = np.int64(s.levels[level]["px"]), np.int64(s.levels[level]["qty"]), np.int64(s.levels[level]["count"])
+            level = level_next(s, level)
+        top_words[at + row * 3] = px
+        top_words[at + row * 3 + 1] = qty
+        top_words[at + row * 3 + 2] = count
+
+
+@helper
+def top_write(s, p, symbol):
+    """Rewrite the published top of one book under its sequence lock."""
+    place = p.loop[SHARD_INDEX] * p.loop[SYMBOLS_MAX] + symbol
+    row = s.symbols[symbol]
+    top_write_begin(p.top_words, place)
+    top = p.tops[place]
+    top["symbol"] = row["name"]
+    top["symbol_id"] = row["symbol_id"]
+    top["out_seq"] = s.hdr[OUT_POSITION]
+    top["in_ts"] = s.hdr[IN_TS]
+    top["tick"] = row["tick"]
+    top["lot"] = row["lot"]
+    top["px_max"] = row["px_max"]
+    top["phase"] = row["phase"]
+    top["last_px"] = row["last_px"]
+    top["last_qty"] = row["last_qty"]
+    top["trade_count"] = row["trade_id"]
+    top["volume"] = row["volume"]
+    top_side(s, symbol * 2, p.top_words, place * TOP_WORDS + 16)
+    top_side(s, symbol * 2 + 1, p.top_words, place * TOP_WORDS + 16 + TOP_LEVELS * 3)
+    top_write_end(p.top_words, place)
+
+
+@helper
+def tops_flush(s, p):
+    """Rewrite the tops of all changed books."""
+    for i in range(s.hdr[DIRTY_COUNT]):
+        symbol = np.int64(s.dirty[i])
+        s.symbols[symbol]["dirty"] = 0
+        top_write(s, p, symbol)
+    s.hdr[DIRTY_COUNT] = 0
+    p.loop[TOPS_NS] = p.loop[LAST_WORK_NS]
+
+
+@kernel
+def shard_run(s, p):
+    """Serve the rings for at most CALL_NS. RETURN_IDLE: nothing came for so long that the process should sleep."""
+    start = clock_ns(np.int64(CLOCK_MONOTONIC))
+    while True:
+        if batch_run(s, p) > 0:
+            if s.hdr[FATAL] != 0:
+                return RETURN_FATAL
+            if p.loop[LAST_WORK_NS] - p.loop[TOPS_NS] > TOP_PERIOD_NS:
+                tops_flush(s, p)
+            if p.loop[LAST_WORK_NS] - start > CALL_NS:
+                return RETURN_BUSY
+            continue
+        if s.hdr[DIRTY_COUNT] > 0:
+            tops_flush(s, p)
+            continue
+        now = clock_ns(np.int64(CLOCK_MONOTONIC))
+        idle = now - p.loop[LAST_WORK_NS]
+        if idle > p.loop[YIELD_NS]:
+            return RETURN_IDLE
+        if now - start > CALL_NS or load_acquire(p.loop, STOP) != 0:
+            return RETURN_BUSY
+        if idle < p.loop[SPIN_NS]:
+            cpu_pause()
+        else:
+            sched_yield()
+
+
+@kernel
+def rings_pending(p):
+    """Whether any ring of the shard has a command: the recheck of the sleep handshake."""
+    for producer in range(p.loop[PRODUCERS]):
+        ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
+        slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
+        if command_ready(p.command_words, slot, p.positions[producer]):
+            return True
+    return False
+
+
+def shard_ports_private(state: ShardState, producers: int = 2, capacity: int = 64, symbols: int = 8) -> Ports:
+    """Ports over private memory: warm-up and tests of the loop without processes."""
+    commands = np.zeros(producers * capacity, COMMAND)
+    tops = np.zeros(symbols, BOOK_TOP)
+    loop = np.zeros(LOOP_WORDS, np.int64)
+    values = {PRODUCERS: producers, RING_CAPACITY: capacity, EVENT_CAPACITY: len(state.events), BATCH_MAX: 64, SYMBOLS_MAX: symbols}
+    for word, value in values.items():
+        loop[word] = value
+    loop[EVENTS_PER_COMMAND] = len(state.events) // 4
+    return Ports(
+        np.zeros(producers * CTRL_WORDS, np.int64), commands, commands.view(np.int64), np.zeros(EVENT_CTRL_WORDS, np.int64),
+        tops, tops.view(np.int64), np.zeros(HISTOGRAM_WORDS, np.int64), np.full(8, -1, np.int64), np.zeros(producers, np.int64),
+        loop,
+    )  # fmt: skip
+
+
+def _warm() -> None:
+    state = allocate_state(small_limits())
+    ports = shard_ports_private(state)
+    ports.commands[0] = np.zeros(1, COMMAND)[0]
+    ports.command_words[0] = 1
+    shard_run(state, ports)
+    rings_pending(ports)
+
+
+register_warmup("engine.shard_loop", _warm)

@@ -1,0 +1,56 @@
+"""Compile every kernel of the chosen roles before children start, so that they only load.
+
+Cold. Modules register their own warm-up (engine/jit.py); importing a role's modules registers them. What an earlier start
+compiled is recognised by a marker in the kernels' cache directory and skipped. A cold start uses two processes: the engine's
+kernels here, the doors' in a helper process, because the two share no kernel.
+"""
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+from engine.jit import JIT_DISABLED, prune_cache, warm_pending, warm_up
+
+Progress = Callable[[int, int, str, float], None]
+MODULES = {
+    "shard": ("engine.shard_process", "engine.live_book", "engine.local"),
+    "gateway": ("gateway.tcp_entry", "engine.live_book"),
+    "feed": ("feed.publisher",),
+}
+
+
+def import_roles(roles: set[str]) -> None:
+    """Import what registers the kernels of these roles."""
+    for role in sorted(roles):
+        for module in MODULES[role]:
+            importlib.import_module(module)
+
+
+def warm_roles(roles: set[str], progress: Progress) -> None:
+    """Warm all kernels of `roles`; silent when there is nothing to compile."""
+    if JIT_DISABLED:
+        return
+    import_roles(roles)
+    pending = warm_pending()
+    if not pending:
+        return
+    prune_cache()
+    doors = [name for name in pending if not name.startswith("engine.")]
+    helper = _start_helper(roles, doors) if doors and len(doors) < len(pending) else None
+    warm_up(progress, [name for name in pending if helper is None or name not in doors])
+    if helper is not None:
+        helper.wait()
+        if helper.returncode:
+            raise RuntimeError(f"compiling the doors' kernels failed with exit code {helper.returncode}")
+
+
+def _start_helper(roles: set[str], names: list[str]) -> "subprocess.Popen[bytes]":
+    code = f"from engine.warmup import warm_names_only; warm_names_only({sorted(roles)!r}, {names!r})"
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
+
+
+def warm_names_only(roles: list[str], names: list[str]) -> None:
+    """Be the helper process."""
+    import_roles(set(roles))
+    warm_up(None, names)

@@ -1,7 +1,9 @@
 """Latency: ring to ring, and over the wire; open loop, each beside its floor.
 
-     ring    generator, doors' core ──command ring──▶ shard ──event ring──▶ generator       against bench/floors/ring.py
-     wire    generator ──TCP──▶ gateway ──ring──▶ shard ──ring──▶ gateway ──TCP──▶ generator   against the uvloop echo
+     ring    generator on the doors' core ──command ring──▶ shard ──event ring──▶ generator
+             floor: bench/floors/ring.py, one 64-byte slot there and one back
+     wire    generator ──TCP──▶ gateway ──ring──▶ shard ──ring──▶ gateway ──TCP──▶ generator
+             floor: bench/floors/echo.py, same client, core and idle mode
      ladder  the same at rising rates, up to saturation
 
 Latency counts from the planned send time, so a stall is not hidden. Ring: a core for each
@@ -14,8 +16,6 @@ the maximum contain time slices.
 
 import statistics
 from typing import Any
-
-import numpy as np
 
 from bench.floors.echo import EchoServer, echo_server
 from bench.floors.ring import measure_ring
@@ -151,22 +151,17 @@ def rate_ladder(system: System, generator: Generator, quick: bool) -> list[Row]:
         achieved = result.pop("achieved_per_s")
         fault = result.pop("fault")
         saturated = achieved < _SATURATED * per_s
+        tail = ", ".join(f"{key} {result[key]:,.0f}" for key in ("p99", "p99.9", "max"))
         rows.append(
             Row(
                 f"JSON/TCP at {per_s:,.0f} orders/s p50",
                 result["p50"],
                 "µs",
                 void=fault,
-                note=f"p99 {result['p99']:,.0f}, p99.9 {result['p99.9']:,.0f}, max {result['max']:,.0f}"
-                f" µs; achieved {achieved:,.0f}/s{', saturated' if saturated else ''}",
+                note=f"{tail} µs; achieved {achieved:,.0f}/s{', saturated' if saturated else ''}",
                 details=result | {"achieved_per_s": round(achieved)},
             )
         )
         if saturated or fault:
             break
     return rows
-
-
-def worst(values: list[float]) -> float:
-    """Largest of some figures, for notes."""
-    return float(np.max(values))

@@ -74,13 +74,15 @@ def _apply(exchange: LocalExchange, commands: npt.NDArray[np.void], tally: Trade
     total_ns = index = 0
     while index < commands.size:
         first = int(state.hdr[OUT_POSITION])
-        cpu_ns, index = thread_cpu_ns(partial(step_batch, state, commands, index, PIECE_EVENTS))
+        cpu_ns, index = thread_cpu_ns(
+            partial(step_batch, state.table, commands, index, PIECE_EVENTS)
+        )
         total_ns += cpu_ns
         tally.add_ring(state.events, first, int(state.hdr[OUT_POSITION]))
         if state.hdr[FATAL]:
             raise RuntimeError(f"the step stopped: invariant {int(state.hdr[FATAL])}")
     first = int(state.hdr[OUT_POSITION])
-    work_batch(state, PIECE_EVENTS)
+    work_batch(state.table, PIECE_EVENTS)
     tally.add_ring(state.events, first, int(state.hdr[OUT_POSITION]))
     return total_ns
 

@@ -1,6 +1,6 @@
 """Start-up: from the start of a process to an exchange that has answered a logon.
 
-     python -m bench.startup ──▶ supervisor ──compiles, then starts──▶ shard, gateway, feed ──▶ logon answered
+     this module started anew ──▶ supervisor ──compiles, starts──▶ shard, gateway, feed ──▶ logon
 
 First start: an empty kernel cache (RINGBOOK_CACHE in a temporary folder). Warm start: the same
 again. The time includes the Python interpreter and every import. A regression of the first start

@@ -1,8 +1,8 @@
 """Throughput over the wire: JSON orders per second through TCP, each acknowledged, against an
 echo of the same bytes.
 
-     generator (niced) ──TCP──▶ gateway ──ring──▶ shard ──ring──▶ gateway ──TCP──▶ generator      thing
-     generator (niced) ──TCP──▶ uvloop echo ──TCP──▶ generator                                   floor
+     thing   generator ──TCP──▶ gateway ──ring──▶ shard ──ring──▶ gateway ──TCP──▶ generator
+     floor   generator ──TCP──▶ uvloop echo ──TCP──▶ generator
 
 The book is filled first, untimed. Then the operations of W1 (W2) are sent as fast as a window of
 unanswered orders lets them; the clock runs from the first byte to the last acknowledgement. Every
@@ -83,7 +83,7 @@ def _row(mix: str, results: list[tuple[dict[str, Any], dict[str, Any]]]) -> Row:
         "orders/s",
         targets=(value_at_least(TARGET_PER_S, "orders/s"), ratio_at_least(TARGET_RATIO)),
         void=faults[0] if faults else "",
-        note=f"floor: uvloop echo of the same bytes; window {WINDOW}, generator on the shard's core",
+        note=f"floor: echo of the same bytes; window {WINDOW}, generator on the shard's core",
         details={"generator_cpu_share": round(statistics.median(shares), 2)},
     )
 

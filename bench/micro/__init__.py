@@ -1,0 +1,1 @@
+"""Micro benchmarks of single kernels: run once as tests, measured by `run.py bench micro`."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # Exceptions whose message is a sentence for the person at the terminal: shown without a traceback.
 # Named, not imported: `run.py --help` must not load what raises them.
 OPERATING_ERRORS = frozenset(
-    "CommandError RingbookError ConfigError SegmentError InstanceRunning LobsterError TopologyError"
+    "CommandError RingbookError ConfigError SegmentError InstanceRunning LobsterError StartError"
     " FeedError UnsupportedPlatform".split()
 )
 

@@ -5,11 +5,11 @@ Client and AsyncClient wrap one `ClientCore` each. They move bytes: `receive(dat
 *conversation*: a generator that yields `Request`s and gets their `Answer`s back, so that paging and
 error raising are written once for both clients.
 
-How an answer is found: TCP answers carry no request number. The reports of one command share the
-order's ids, and a shard answers a session's commands in order; so each waiting request knows which
-reports can be its own, and a report goes to the oldest waiting request that takes it. Everything
-else (fills of resting orders, other sessions of the account) goes to `reports`, which is bounded:
-above `REPORTS_MAX` the oldest are dropped and counted in `dropped`.
+How an answer is found: queries carry a mark that their answer repeats; reports carry none. The
+reports of one command share the order's ids, and a shard answers a session's commands in order; so
+each waiting request knows which reports can be its own, and a report goes to the oldest waiting
+request that takes it. Everything else (fills of resting orders, other sessions of the account) goes
+to `reports`, which is bounded: above `REPORTS_MAX` the oldest are dropped and counted in `dropped`.
 
 Per shard, `seq` must rise by one from the number the logon told; where it does not, the missing
 range is in `gaps`. Not thread safe: the wrappers see to that.
@@ -129,6 +129,7 @@ class ClientCore:
         self._waiting: deque[Answer] = deque()
         self._carry = b""
         self._output = bytearray()
+        self._marks = 0
 
     # ------------------------------------------------------------------------------ bytes in
     def receive(self, data: bytes) -> list[Answer]:
@@ -161,7 +162,7 @@ class ClientCore:
             self._output += b'{"type":"heartbeat"}\n'
             return None
         report = None
-        if kind in REPORT_KINDS:
+        if isinstance(line.get("seq"), int):
             report = report_of(line)
             self.received += 1
             self._count(report)
@@ -188,7 +189,7 @@ class ClientCore:
                 self.dropped += 1
             self.reports.append(report)
         elif line["type"] == "logout":
-            reason = line.get("reason") or line.get("text") or "no reason given"
+            reason = line.get("text") or line.get("reason") or "no reason given"
             self.closed = ConnectionLost(f"the exchange logged this session out: {reason}")
         return None
 
@@ -270,6 +271,11 @@ class ClientCore:
         self._waiting.append(answer)
         return Request(self.encode(line), answer)
 
+    def _query(self, line: Line) -> Request:
+        self._marks += 1
+        mark = f"q{self._marks}"
+        return self._request({**line, "request": mark}, _of_mark(line["type"], mark))
+
     # --------------------------------------------------------------------------------- verbs
     def log_on(self) -> Conversation[Logon]:
         """Log on; must be the first conversation."""
@@ -282,10 +288,8 @@ class ClientCore:
             "cancel_on_disconnect": self.cancel_on_disconnect,
             "receipts": self.receipts or None,
         }
-        answer = yield self._request(line, _of_kind("logon", "logout"))
+        answer = yield self._query(line)
         _raise_refusal(answer)
-        if answer.lines[-1]["type"] != "logon":
-            raise self.closed or ConnectionLost("the exchange ended the session at logon")
         self.logon = Logon.of(answer.lines[-1])
         self.session = self.logon.session or self.session
         self.last_id = max(self.last_id, self.logon.last_id)
@@ -358,8 +362,7 @@ class ClientCore:
 
     def book(self, symbol: str, depth: int | None) -> Conversation[Book]:
         """Ask for one book."""
-        line = {"type": "book", "symbol": symbol, "depth": depth}
-        answer = yield self._request(line, _of_kind("book", symbol=symbol))
+        answer = yield self._query({"type": "book", "symbol": symbol, "depth": depth})
         _raise_refusal(answer)
         return Book.of(answer.lines[-1])
 
@@ -368,8 +371,7 @@ class ClientCore:
         found: list[InstrumentInfo] = []
         after: Any = None
         while True:
-            line = {"type": "instruments", "after": after}
-            answer = yield self._request(line, _of_kind("instruments"))
+            answer = yield self._query({"type": "instruments", "after": after})
             _raise_refusal(answer)
             reply = answer.lines[-1]
             rows = reply.get("instruments", [])
@@ -382,7 +384,7 @@ class ClientCore:
 
     def limits(self) -> Conversation[Line]:
         """Ask for the limits of account and gateway."""
-        answer = yield self._request({"type": "limits"}, _of_kind("limits"))
+        answer = yield self._query({"type": "limits"})
         _raise_refusal(answer)
         return answer.lines[-1]
 
@@ -403,18 +405,17 @@ def target_line(
 
 
 # ------------------------------------------------------------------- which lines answer a request
-REPORT_KINDS = frozenset(
-    "accepted rejected replaced canceled expired booked fill status summary".split()
-)
 _ENDS = (Rejected, Booked, Expired, Canceled, Status)
 
 
-def _of_kind(*kinds: str, **fields: Any) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+def _of_mark(kind: str, mark: str) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+    # What the gateway answers by itself repeats the request's mark; only a refusal may come
+    # without.
     def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
-        if line["type"] in kinds and all(line.get(k, v) == v for k, v in fields.items()):
-            return True, True
-        refused = isinstance(report, Rejected) and not report.seq
-        return refused, refused
+        mine = line.get("request") == mark
+        if report is None:
+            mine = mine or (line["type"] == kind and "request" not in line)
+        return mine, mine
 
     return takes
 

@@ -6,7 +6,7 @@ need: a key that is missing gives the field's empty value, an unknown `type` giv
 Every report keeps its line in `raw`, so that nothing the exchange said is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -188,8 +188,8 @@ class Order:
             shard=first.shard,
             symbol=first.symbol,
             side=first.side,
-            type=first.order_type,
-            tif=first.tif,
+            type=next((report.order_type for report in own if report.order_type), ""),
+            tif=next((report.tif for report in own if report.tif), ""),
             price=head.price,
             amount=head.qty,
             filled=own[-1].filled,
@@ -242,7 +242,7 @@ class Book:
             symbol=line.get("symbol", ""),
             bids=_levels(line.get("bids", ())),
             asks=_levels(line.get("asks", ())),
-            seq=line.get("out_seq", line.get("seq", 0)),
+            seq=line.get("out_seq", 0),
             ts=line.get("ts", 0),
             last=None if last is None else decimal_of(last),
             raw=line,
@@ -314,6 +314,3 @@ class Logon:
             seq={int(shard): seq for shard, seq in line.get("seq", {}).items()},
             raw=line,
         )
-
-
-Reader = Callable[[dict[str, Any]], Any]

@@ -15,6 +15,7 @@ Per shard, `seq` must rise by one from the number the logon told; where it does 
 range is in `gaps`. Not thread safe: the wrappers see to that.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ def decimal_text(value: Number) -> str:
     if isinstance(value, bool):
         raise TypeError("a price or quantity is a number, not True or False")
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not a price or quantity")
         value = repr(value)  # the shortest text that reads back as this float: what was typed
     if isinstance(value, str):
         value = value.strip()
@@ -344,8 +347,8 @@ class ClientCore:
         for shard in (None,) if symbol is not None else shards:
             after = 0
             while True:
-                line = {"type": "open_orders", "symbol": symbol, "shard": shard, "qty": page}
-                line["order_id"] = after or None
+                line = {"type": "open_orders", "symbol": symbol, "shard": shard, "limit": page}
+                line["after"] = after or None
                 answer = yield self._request(line, _of_mass(1, Status))
                 _raise_refusal(answer)
                 rows = [report for report in answer.reports if isinstance(report, Status)]
@@ -472,8 +475,7 @@ def _of_mass(
 
 
 def _more(summary: Line) -> int:
-    more = summary.get("next", summary.get("after", summary.get("amount", 0)))
-    return int(more or 0)
+    return int(summary.get("next") or 0)
 
 
 def _raise_refusal(answer: Answer) -> None:

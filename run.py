@@ -277,7 +277,7 @@ def child(role: str, index: int) -> None:
 def main() -> None:
     """Run one command; operating errors become one sentence and exit code 1."""
     try:
-        app()
+        app(sys.argv[1:] or ["--help"])
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

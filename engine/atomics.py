@@ -10,6 +10,7 @@ With NUMBA_DISABLE_JIT=1 plain Python stands in: correct for one thread, which i
 import os
 import platform
 import time
+import weakref
 
 import numba
 import numpy as np
@@ -249,3 +250,50 @@ def lower_ir(ir_text: str, triple: str) -> str:
     module.triple = triple
     module.data_layout = str(machine.target_data)
     return str(machine.emit_assembly(module))
+
+# ------------------------------------------------------------------------------------- tables of arrays
+
+# With the JIT off a kernel finds the arrays of a table by address here.
+_arrays_by_address: "weakref.WeakValueDictionary[int, np.ndarray]" = weakref.WeakValueDictionary()
+
+
+def table_enter(table, word, array):
+    """Write the address and length of `array` at table[word], table[word + 1] for the kernels' `table_array`.
+
+    The caller keeps `array` alive. Addresses hold in this process only.
+    """
+    table[word] = array.ctypes.data
+    table[word + 1] = array.shape[0]
+    _arrays_by_address[int(table[word])] = array
+
+
+def table_array(dtype, word):
+    """A function for kernels: table -> the one-dimensional `dtype` array entered at `word`.
+
+    Passing one table instead of two dozen arrays makes calls between kernel functions one argument instead of 175, which
+    divides compile time by four; the loads are marked invariant, so the compiler keeps addresses in registers.
+    """
+    if numba.config.DISABLE_JIT:
+        return lambda table: _arrays_by_address[int(table[word])]
+    array_type = types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C", aligned=True)
+    itemsize = np.dtype(dtype).itemsize
+
+    def load(context, builder, sig, args, index):
+        table = context.make_array(sig.args[0])(context, builder, args[0])
+        value = builder.load(builder.gep(table.data, [ir.Constant(_I64, index)]))
+        value.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return value
+
+    @intrinsic
+    def array(typingctx, table):
+        def codegen(context, builder, sig, args):
+            address, length = (load(context, builder, sig, args, word + i) for i in range(2))
+            view = context.make_array(array_type)(context, builder)
+            data = builder.inttoptr(address, view.data.type)
+            size = context.get_constant(types.intp, itemsize)
+            context.populate_array(view, data=data, shape=[length], strides=[size], itemsize=size, meminfo=None)
+            return view._getvalue()
+
+        return array_type(table), codegen
+
+    return array

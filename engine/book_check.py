@@ -9,8 +9,7 @@ import hashlib
 import numpy as np
 
 from engine.book_numba import (
-    HDR_WORDS, LEVELS_FREE, LEVELS_USED, NODE_FAN, NODES_FREE, NONE, ORDER, ORDER_POST_ONLY, ORDERS_FREE, SESSIONS_USED,
-    SYMBOLS_USED, TREE_BITS, TREE_HEIGHT, ShardState, level_next,
+    HDR_WORDS, LEVELS_FREE, LEVELS_USED, NODES_FREE, NODE_FAN, NONE, ORDER, ORDERS_FREE, ORDER_POST_ONLY, SESSIONS_USED, SYMBOLS_USED, TREE_BITS, TREE_HEIGHT, ShardState, level_next, levels, node_bits, orders, sides,
 )  # fmt: skip
 from engine.jit import kernel
 
@@ -23,14 +22,14 @@ class BrokenInvariant(Exception):
 def levels_walk(s, side_index, out):
     """Fill out[k] = (px, qty, orders) from the best level on; returns how many."""
     count = 0
-    level = np.int64(s.sides[side_index]["best"])
-    while 0 <= level < s.levels.shape[0] and count < out.shape[0]:
-        row = s.levels[level]
+    level = np.int64(sides(s)[side_index]["best"])
+    while 0 <= level < levels(s).shape[0] and count < out.shape[0]:
+        row = levels(s)[level]
         out[count, 0] = row["px"]
         out[count, 1] = row["qty"]
         out[count, 2] = row["count"]
         count += 1
-        if not 0 <= np.int64(row["leaf"]) < s.node_bits.shape[0]:
+        if not 0 <= np.int64(row["leaf"]) < node_bits(s).shape[0]:
             break
         level = level_next(s, level)
     return count
@@ -40,13 +39,13 @@ def levels_walk(s, side_index, out):
 def orders_walk(s, side_index, out):
     """Fill `out` with the order slots of one side in priority order; returns how many."""
     count = 0
-    level = np.int64(s.sides[side_index]["best"])
+    level = np.int64(sides(s)[side_index]["best"])
     while level >= 0 and count < out.shape[0]:
-        slot = np.int64(s.levels[level]["head"])
+        slot = np.int64(levels(s)[level]["head"])
         while slot >= 0 and count < out.shape[0]:
             out[count] = slot
             count += 1
-            slot = np.int64(s.orders[slot]["next"])
+            slot = np.int64(orders(s)[slot]["next"])
         level = level_next(s, level)
     return count
 
@@ -56,14 +55,14 @@ def book_levels(state: ShardState, symbol: int, side: int, depth: int | None = N
     index = symbol * 2 + int(side)
     room = int(state.sides[index]["levels"]) if depth is None else min(depth, int(state.sides[index]["levels"]))
     out = np.zeros((max(room, 1), 3), np.int64)
-    return out[: levels_walk(state, index, out)] if room else out[:0]
+    return out[: levels_walk(state.table, index, out)] if room else out[:0]
 
 
 def order_slots(state: ShardState, symbol: int, side: int) -> np.ndarray:
     """Slots of the resting orders of one side in priority order."""
     index = symbol * 2 + int(side)
     out = np.zeros(int(state.sides[index]["orders"]) + 1, np.int64)
-    return out[: orders_walk(state, index, out)]
+    return out[: orders_walk(state.table, index, out)]
 
 
 def book_orders(state: ShardState, symbol: int, side: int) -> np.ndarray:

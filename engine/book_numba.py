@@ -17,11 +17,9 @@ Limits: ShardLimits. Nodes cannot run out: six per level and two per side are re
 """
 
 import dataclasses
-from typing import NamedTuple
-
 import numpy as np
 
-from engine.atomics import ALL_BITS, leading_zeros, trailing_zeros
+from engine.atomics import ALL_BITS, leading_zeros, table_array, table_enter, trailing_zeros
 from engine.config import Instrument, ShardLimits
 from engine.jit import helper
 from engine.records import EVENT_SLOT
@@ -159,34 +157,63 @@ TEXT = np.dtype([("hash", "<u8"), ("account", "<i4"), ("order", "<i4"), ("text",
 assert (ORDER.itemsize, LEVEL.itemsize, SIDE.itemsize, SYMBOL.itemsize, SESSION.itemsize) == (64, 32, 32, 128, 64)
 
 
-class ShardState(NamedTuple):
-    """All arrays of one shard, passed to every kernel as one argument."""
+# Words of the table: hdr first, then (address, length) of every array (engine/atomics.table_array). Kernels get the table alone.
+_I4, _I8, _U8 = np.dtype("<i4"), np.dtype("<i8"), np.dtype("<u8")
+ARRAYS: dict[str, np.dtype] = {
+    "orders": ORDER,
+    "owner": _I4,  # account of each live order slot, 0 when free: what a mass cancel scans
+    "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
+    "order_tag": _I8,  # (valid with ORDER_TAG)
+    "free_orders": _I4,
+    "levels": LEVEL,
+    "free_levels": _I4,
+    "node_bits": _U8,
+    "node_child": _I4,
+    "node_parent": _I4,
+    "free_nodes": _I4,
+    "sides": SIDE,
+    "symbols": SYMBOL,
+    "names": _U8,
+    "sessions": SESSION,
+    "accounts": ACCOUNT,
+    "ids": _U8,
+    "texts": TEXT,
+    "text_index": _I4,
+    "scratch": _I4,
+    "dirty": _I4,
+    "rejects": _I8,  # how many of each RejectCode
+    "events": EVENT_SLOT,
+    "event_words": _I8,
+}
+_WORD = {name: HDR_WORDS + 2 * i for i, name in enumerate(ARRAYS)}
+TABLE_WORDS = HDR_WORDS + 2 * len(ARRAYS)
+_views = {name: table_array(dtype, _WORD[name]) for name, dtype in ARRAYS.items()}
+orders, owner, order_text, order_tag = (_views[n] for n in ("orders", "owner", "order_text", "order_tag"))
+free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
+node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
+free_nodes, sides, symbols, names = (_views[n] for n in ("free_nodes", "sides", "symbols", "names"))
+sessions, accounts, ids, texts = (_views[n] for n in ("sessions", "accounts", "ids", "texts"))
+text_index, scratch, dirty, rejects = (_views[n] for n in ("text_index", "scratch", "dirty", "rejects"))
+events, event_words = _views["events"], _views["event_words"]
 
-    hdr: np.ndarray
-    orders: np.ndarray
-    owner: np.ndarray  # account of each live order slot, 0 when free: what a mass cancel scans
-    order_text: np.ndarray  # row in texts (valid with ORDER_TEXT)
-    order_tag: np.ndarray  # (valid with ORDER_TAG)
-    free_orders: np.ndarray
-    levels: np.ndarray
-    free_levels: np.ndarray
-    node_bits: np.ndarray
-    node_child: np.ndarray
-    node_parent: np.ndarray
-    free_nodes: np.ndarray
-    sides: np.ndarray
-    symbols: np.ndarray
-    names: np.ndarray
-    sessions: np.ndarray
-    accounts: np.ndarray
-    ids: np.ndarray
-    texts: np.ndarray
-    text_index: np.ndarray
-    scratch: np.ndarray
-    dirty: np.ndarray
-    rejects: np.ndarray  # how many of each RejectCode
-    events: np.ndarray
-    event_words: np.ndarray
+
+class ShardState:
+    """The arrays of one shard. `table` is what kernels take; `hdr` is its first part; the arrays are attributes by name."""
+
+    def __init__(self, hdr: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+        # The owner's table lies over `hdr` in its own memory; an observer of another process's shard gets a copy,
+        # because addresses differ between processes.
+        self.table = hdr
+        self.hdr = hdr[:HDR_WORDS]
+        self.arrays = arrays
+        for name in ARRAYS:
+            table_enter(self.table, _WORD[name], arrays[name])
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        try:
+            return self.__dict__["arrays"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(name) from None
 
 
 def _power_of_two(count: int) -> int:
@@ -195,19 +222,16 @@ def _power_of_two(count: int) -> int:
 
 def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
     """Name, dtype and length of every array but the events, in memory order."""
-    i4, i8, u8 = np.dtype("<i4"), np.dtype("<i8"), np.dtype("<u8")
     orders, levels, symbols = limits.orders_max, limits.levels_max, limits.symbols_max + 1
     nodes = levels * (TREE_HEIGHT + 1) + symbols * 2
-    return [
-        ("hdr", i8, HDR_WORDS), ("orders", ORDER, orders), ("owner", i4, orders), ("order_text", i4, orders),
-        ("order_tag", i8, orders), ("free_orders", i4, orders), ("levels", LEVEL, levels), ("free_levels", i4, levels),
-        ("node_bits", u8, nodes), ("node_child", i4, nodes * NODE_FAN), ("node_parent", i4, nodes),
-        ("free_nodes", i4, nodes), ("sides", SIDE, symbols * 2), ("symbols", SYMBOL, symbols), ("names", u8, symbols),
-        ("sessions", SESSION, limits.sessions_max + 1), ("accounts", ACCOUNT, limits.accounts_max),
-        ("ids", u8, _power_of_two(orders * 2)), ("texts", TEXT, limits.text_ids_max + 1),
-        ("text_index", i4, _power_of_two(limits.text_ids_max * 2)), ("scratch", i4, orders),
-        ("dirty", i4, symbols), ("rejects", i8, REJECT_CODES),
-    ]  # fmt: skip
+    lengths = {
+        "orders": orders, "owner": orders, "order_text": orders, "order_tag": orders, "free_orders": orders, "levels": levels,
+        "free_levels": levels, "node_bits": nodes, "node_child": nodes * NODE_FAN, "node_parent": nodes, "free_nodes": nodes,
+        "sides": symbols * 2, "symbols": symbols, "names": symbols, "sessions": limits.sessions_max + 1,
+        "accounts": limits.accounts_max, "ids": _power_of_two(orders * 2), "texts": limits.text_ids_max + 1,
+        "text_index": _power_of_two(limits.text_ids_max * 2), "scratch": orders, "dirty": symbols, "rejects": REJECT_CODES,
+    }  # fmt: skip
+    return [("table", _I8, TABLE_WORDS), *((name, ARRAYS[name], length) for name, length in lengths.items())]
 
 
 def state_bytes(limits: ShardLimits) -> int:
@@ -215,14 +239,20 @@ def state_bytes(limits: ShardLimits) -> int:
     return sum(-(-dtype.itemsize * count // 64) * 64 for _, dtype, count in state_layout(limits))
 
 
-def map_state(limits: ShardLimits, memory: np.ndarray, events: np.ndarray) -> ShardState:
-    """Lay the arrays over `memory` (uint8, at least `state_bytes`); the content is taken as it is."""
+def map_state(limits: ShardLimits, memory: np.ndarray, events: np.ndarray, *, observe: bool = False) -> ShardState:
+    """Lay the arrays over `memory` (uint8, at least `state_bytes`); the content is taken as it is.
+
+    `observe`: look at memory that another process writes; hdr is then a copy made now (`live_hdr` gives the shared one).
+    """
     arrays, offset = {}, 0
     for name, dtype, count in state_layout(limits):
         size = dtype.itemsize * count
         arrays[name] = memory[offset : offset + size].view(dtype)
         offset += -(-size // 64) * 64
-    return ShardState(**arrays, events=events, event_words=events.view("<i8"))
+    live = arrays.pop("table")
+    state = ShardState(live.copy() if observe else live, {**arrays, "events": events, "event_words": events.view("<i8")})
+    state.arrays["live_hdr"] = live[:HDR_WORDS]
+    return state
 
 
 def allocate_state(
@@ -276,29 +306,29 @@ def small_limits(**changes: int) -> ShardLimits:
 @helper
 def node_allocate(s, parent):
     """Take an empty node; reserved in advance, cannot fail."""
-    s.hdr[NODES_FREE] -= 1
-    node = np.int64(s.free_nodes[s.hdr[NODES_FREE]])
-    s.node_bits[node] = np.uint64(0)
-    s.node_parent[node] = parent
+    s[NODES_FREE] -= 1
+    node = np.int64(free_nodes(s)[s[NODES_FREE]])
+    node_bits(s)[node] = np.uint64(0)
+    node_parent(s)[node] = parent
     return node
 
 
 @helper
 def node_release(s, node):
-    s.free_nodes[s.hdr[NODES_FREE]] = node
-    s.hdr[NODES_FREE] += 1
+    free_nodes(s)[s[NODES_FREE]] = node
+    s[NODES_FREE] += 1
 
 
 @helper
 def leaf_find(s, side_index, px):
     """Leaf node that covers px, NONE when there is none. O(1) in the leaf used last, else five loads."""
-    side = s.sides[side_index]
+    side = sides(s)[side_index]
     if np.int64(side["leaf_no"]) == px >> TREE_BITS:
         return np.int64(side["leaf"])
     node = np.int64(side["root"])
     height = TREE_HEIGHT
     while height > 0 and node >= 0:
-        node = np.int64(s.node_child[(node << TREE_BITS) + ((px >> (TREE_BITS * height)) & (NODE_FAN - 1))])
+        node = np.int64(node_child(s)[(node << TREE_BITS) + ((px >> (TREE_BITS * height)) & (NODE_FAN - 1))])
         height -= 1
     if node >= 0:
         side["leaf"] = node
@@ -309,18 +339,18 @@ def leaf_find(s, side_index, px):
 @helper
 def leaf_create(s, side_index, px):
     """Leaf node that covers px, with every inner node above it."""
-    side = s.sides[side_index]
+    side = sides(s)[side_index]
     if side["root"] < 0:
         side["root"] = node_allocate(s, NONE)
     node = np.int64(side["root"])
     height = TREE_HEIGHT
     while height > 0:
         place = (px >> (TREE_BITS * height)) & (NODE_FAN - 1)
-        child = np.int64(s.node_child[(node << TREE_BITS) + place])
+        child = np.int64(node_child(s)[(node << TREE_BITS) + place])
         if child < 0:
             child = node_allocate(s, node)
-            s.node_child[(node << TREE_BITS) + place] = child
-            s.node_bits[node] |= np.uint64(1) << np.uint64(place)
+            node_child(s)[(node << TREE_BITS) + place] = child
+            node_bits(s)[node] |= np.uint64(1) << np.uint64(place)
         node = child
         height -= 1
     side["leaf"] = node
@@ -334,7 +364,7 @@ def level_find(s, side_index, px):
     leaf = leaf_find(s, side_index, px)
     if leaf < 0:
         return np.int64(NONE)
-    return np.int64(s.node_child[(leaf << TREE_BITS) + (px & (NODE_FAN - 1))])
+    return np.int64(node_child(s)[(leaf << TREE_BITS) + (px & (NODE_FAN - 1))])
 
 
 @helper
@@ -359,17 +389,17 @@ def tree_next(s, node, height, px, is_bid):
     found = np.int64(NONE)
     while node >= 0 and height <= TREE_HEIGHT:
         place = (px >> (TREE_BITS * height)) & (NODE_FAN - 1)
-        bits = bits_beyond(s.node_bits[node], place, is_bid)
+        bits = bits_beyond(node_bits(s)[node], place, is_bid)
         if bits != np.uint64(0):
-            found = np.int64(s.node_child[(node << TREE_BITS) + bits_first(bits, is_bid)])
+            found = np.int64(node_child(s)[(node << TREE_BITS) + bits_first(bits, is_bid)])
             break
-        node = np.int64(s.node_parent[node])
+        node = np.int64(node_parent(s)[node])
         height += 1
     while found >= 0 and height > 0:
-        bits = s.node_bits[found]
+        bits = node_bits(s)[found]
         if bits == np.uint64(0):  # cannot be in a sound tree; a torn read by an observer may see it
             return np.int64(NONE)
-        found = np.int64(s.node_child[(found << TREE_BITS) + bits_first(bits, is_bid)])
+        found = np.int64(node_child(s)[(found << TREE_BITS) + bits_first(bits, is_bid)])
         height -= 1
     return found
 
@@ -377,7 +407,7 @@ def tree_next(s, node, height, px, is_bid):
 @helper
 def level_next(s, level):
     """The next worse level behind `level`, NONE at the end."""
-    row = s.levels[level]
+    row = levels(s)[level]
     return tree_next(s, np.int64(row["leaf"]), 0, np.int64(row["px"]), (row["side"] & 1) == 0)
 
 
@@ -390,10 +420,10 @@ def level_create(s, side_index, px):
     leaf = leaf_find(s, side_index, px)
     if leaf < 0:
         leaf = leaf_create(s, side_index, px)
-    s.hdr[LEVELS_FREE] -= 1
-    s.hdr[LEVELS_USED] += 1
-    level = np.int64(s.free_levels[s.hdr[LEVELS_FREE]])
-    row = s.levels[level]
+    s[LEVELS_FREE] -= 1
+    s[LEVELS_USED] += 1
+    level = np.int64(free_levels(s)[s[LEVELS_FREE]])
+    row = levels(s)[level]
     row["qty"] = 0
     row["head"] = NONE
     row["tail"] = NONE
@@ -402,13 +432,13 @@ def level_create(s, side_index, px):
     row["leaf"] = leaf
     row["side"] = side_index
     place = px & (NODE_FAN - 1)
-    s.node_child[(leaf << TREE_BITS) + place] = level
-    s.node_bits[leaf] |= np.uint64(1) << np.uint64(place)
-    side = s.sides[side_index]
+    node_child(s)[(leaf << TREE_BITS) + place] = level
+    node_bits(s)[leaf] |= np.uint64(1) << np.uint64(place)
+    side = sides(s)[side_index]
     side["levels"] += 1
     best = np.int64(side["best"])
     sign = 1 - 2 * (side_index & 1)
-    if best < 0 or (px - np.int64(s.levels[best]["px"])) * sign > 0:
+    if best < 0 or (px - np.int64(levels(s)[best]["px"])) * sign > 0:
         side["best"] = level
     return level
 
@@ -416,76 +446,76 @@ def level_create(s, side_index, px):
 @helper
 def level_remove(s, level):
     """Take an empty level out of the tree, its empty nodes too, and find the new best."""
-    row = s.levels[level]
+    row = levels(s)[level]
     side_index = np.int64(row["side"])
-    side = s.sides[side_index]
+    side = sides(s)[side_index]
     px = np.int64(row["px"])
     node = np.int64(row["leaf"])
     height = 0
     while True:
         place = (px >> (TREE_BITS * height)) & (NODE_FAN - 1)
-        s.node_child[(node << TREE_BITS) + place] = NONE
-        s.node_bits[node] &= ~(np.uint64(1) << np.uint64(place))
-        if s.node_bits[node] != np.uint64(0) or height == TREE_HEIGHT:
+        node_child(s)[(node << TREE_BITS) + place] = NONE
+        node_bits(s)[node] &= ~(np.uint64(1) << np.uint64(place))
+        if node_bits(s)[node] != np.uint64(0) or height == TREE_HEIGHT:
             break
         if height == 0 and np.int64(side["leaf"]) == node:
             side["leaf_no"] = NONE
-        parent = np.int64(s.node_parent[node])
+        parent = np.int64(node_parent(s)[node])
         node_release(s, node)
         node = parent
         height += 1
     side["levels"] -= 1
     if np.int64(side["best"]) == level:
         side["best"] = tree_next(s, node, height, px, (side_index & 1) == 0)
-    s.free_levels[s.hdr[LEVELS_FREE]] = level
-    s.hdr[LEVELS_FREE] += 1
-    s.hdr[LEVELS_USED] -= 1
+    free_levels(s)[s[LEVELS_FREE]] = level
+    s[LEVELS_FREE] += 1
+    s[LEVELS_USED] -= 1
 
 
 @helper
 def queue_append(s, slot):
     """Put the order at the back of its level (created when missing). O(1)."""
-    order = s.orders[slot]
+    order = orders(s)[slot]
     side_index = np.int64(order["symbol"]) * 2 + np.int64(order["side"])
     px = np.int64(order["px"])
     level = level_find(s, side_index, px)
     if level < 0:
         level = level_create(s, side_index, px)
-    row = s.levels[level]
+    row = levels(s)[level]
     tail = np.int64(row["tail"])
     order["prev"] = tail
     order["next"] = NONE
     order["level"] = level
     if tail >= 0:
-        s.orders[tail]["next"] = slot
+        orders(s)[tail]["next"] = slot
     else:
         row["head"] = slot
     row["tail"] = slot
     row["qty"] += np.int64(order["leaves"])
     row["count"] += 1
-    s.sides[side_index]["orders"] += 1
+    sides(s)[side_index]["orders"] += 1
 
 
 @helper
 def queue_remove(s, slot):
     """Take the order out of its queue, its open quantity out of the level. O(1)."""
-    order = s.orders[slot]
+    order = orders(s)[slot]
     level = np.int64(order["level"])
-    row = s.levels[level]
+    row = levels(s)[level]
     ahead = np.int64(order["prev"])
     behind = np.int64(order["next"])
     if ahead >= 0:
-        s.orders[ahead]["next"] = behind
+        orders(s)[ahead]["next"] = behind
     else:
         row["head"] = behind
     if behind >= 0:
-        s.orders[behind]["prev"] = ahead
+        orders(s)[behind]["prev"] = ahead
     else:
         row["tail"] = ahead
     row["qty"] -= np.int64(order["leaves"])
     row["count"] -= 1
     order["level"] = NONE
-    s.sides[np.int64(row["side"])]["orders"] -= 1
+    sides(s)[np.int64(row["side"])]["orders"] -= 1
     if row["count"] == 0:
         level_remove(s, level)
 
@@ -493,8 +523,8 @@ def queue_remove(s, slot):
 @helper
 def symbol_touch(s, symbol):
     """Remember that the published top of this book must be rewritten after the batch."""
-    s.hdr[TOUCHED] = symbol
-    if s.symbols[symbol]["dirty"] == 0:
-        s.symbols[symbol]["dirty"] = 1
-        s.dirty[s.hdr[DIRTY_COUNT]] = symbol
-        s.hdr[DIRTY_COUNT] += 1
+    s[TOUCHED] = symbol
+    if symbols(s)[symbol]["dirty"] == 0:
+        symbols(s)[symbol]["dirty"] = 1
+        dirty(s)[s[DIRTY_COUNT]] = symbol
+        s[DIRTY_COUNT] += 1

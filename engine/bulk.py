@@ -8,7 +8,7 @@ those orders meanwhile, because the loop takes no command that could.
 import numpy as np
 
 from engine.book_numba import (
-    ORDER_TAG, WORK_ACCOUNT, WORK_COUNT, WORK_CURSOR, WORK_KIND, WORK_REASON, WORK_REF, WORK_SESSION, WORK_TOTAL,
+    ORDER_TAG, WORK_ACCOUNT, WORK_COUNT, WORK_CURSOR, WORK_KIND, WORK_REASON, WORK_REF, WORK_SESSION, WORK_TOTAL, events, order_tag, orders, owner, scratch,
 )  # fmt: skip
 from engine.emit import emit_continued, emit_summary, event_order
 from engine.jit import helper
@@ -25,13 +25,13 @@ def heap_sift(s, start, end):
     root = start
     while root * 2 + 1 < end:
         child = root * 2 + 1
-        if child + 1 < end and s.orders[s.scratch[child]]["order_id"] < s.orders[s.scratch[child + 1]]["order_id"]:
+        if child + 1 < end and orders(s)[scratch(s)[child]]["order_id"] < orders(s)[scratch(s)[child + 1]]["order_id"]:
             child += 1
-        if s.orders[s.scratch[root]]["order_id"] >= s.orders[s.scratch[child]]["order_id"]:
+        if orders(s)[scratch(s)[root]]["order_id"] >= orders(s)[scratch(s)[child]]["order_id"]:
             break
-        kept = s.scratch[root]
-        s.scratch[root] = s.scratch[child]
-        s.scratch[child] = kept
+        kept = scratch(s)[root]
+        scratch(s)[root] = scratch(s)[child]
+        scratch(s)[child] = kept
         root = child
 
 
@@ -45,16 +45,16 @@ def scratch_sort(s, count):
     end = count
     while end > 1:
         end -= 1
-        top = s.scratch[0]
-        s.scratch[0] = s.scratch[end]
-        s.scratch[end] = top
+        top = scratch(s)[0]
+        scratch(s)[0] = scratch(s)[end]
+        scratch(s)[end] = top
         heap_sift(s, np.int64(0), end)
 
 
 @helper
 def selected(s, c, flags, slot, symbol):
     """Whether the order in `slot` passes the filters of mass cancel or page `c`."""
-    row = s.orders[slot]
+    row = orders(s)[slot]
     passes = True
     if flags & CommandFlag.BY_SESSION.value and row["session"] != c["session"]:
         passes = False
@@ -65,7 +65,7 @@ def selected(s, c, flags, slot, symbol):
     if flags & CommandFlag.BY_TAG.value:
         tag = np.int64(0)
         if row["flags"] & ORDER_TAG:
-            tag = np.int64(s.order_tag[slot])
+            tag = np.int64(order_tag(s)[slot])
         if tag != np.int64(c["tag"]):
             passes = False
     return passes
@@ -76,9 +76,9 @@ def collect(s, c, flags, symbol, after):
     """Put the account's matching orders with order_id > `after` in scratch, in entry order; returns how many."""
     account = np.int64(c["account"])
     count = np.int64(0)
-    for slot in range(s.owner.shape[0]):
-        if s.owner[slot] == account and s.orders[slot]["order_id"] > after and selected(s, c, flags, slot, symbol):
-            s.scratch[count] = slot
+    for slot in range(owner(s).shape[0]):
+        if owner(s)[slot] == account and orders(s)[slot]["order_id"] > after and selected(s, c, flags, slot, symbol):
+            scratch(s)[count] = slot
             count += 1
     scratch_sort(s, count)
     return count
@@ -87,37 +87,37 @@ def collect(s, c, flags, symbol, after):
 @helper
 def work_list(s, c, kind, count, reason):
     """Open a work over scratch[:count] for the command's account and session."""
-    s.hdr[WORK_KIND] = kind
-    s.hdr[WORK_CURSOR] = 0
-    s.hdr[WORK_COUNT] = 0
-    s.hdr[WORK_TOTAL] = count
-    s.hdr[WORK_ACCOUNT] = c["account"]
-    s.hdr[WORK_SESSION] = c["session"]
-    s.hdr[WORK_REASON] = reason
-    s.hdr[WORK_REF] = 0
+    s[WORK_KIND] = kind
+    s[WORK_CURSOR] = 0
+    s[WORK_COUNT] = 0
+    s[WORK_TOTAL] = count
+    s[WORK_ACCOUNT] = c["account"]
+    s[WORK_SESSION] = c["session"]
+    s[WORK_REASON] = reason
+    s[WORK_REF] = 0
 
 
 @helper
 def cancels_run(s):
     """Cancel on until the list or the slice ends."""
-    while s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL] and not slice_full(s):
-        order_cancel(s, np.int64(s.scratch[s.hdr[WORK_CURSOR]]), np.int64(s.hdr[WORK_REASON]))
-        s.hdr[WORK_CURSOR] += 1
-        s.hdr[WORK_COUNT] += 1
-    if s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL]:
-        emit_continued(s, np.int64(s.hdr[WORK_COUNT]))
+    while s[WORK_CURSOR] < s[WORK_TOTAL] and not slice_full(s):
+        order_cancel(s, np.int64(scratch(s)[s[WORK_CURSOR]]), np.int64(s[WORK_REASON]))
+        s[WORK_CURSOR] += 1
+        s[WORK_COUNT] += 1
+    if s[WORK_CURSOR] < s[WORK_TOTAL]:
+        emit_continued(s, np.int64(s[WORK_COUNT]))
     else:
-        s.hdr[WORK_KIND] = WORK_NONE
-        emit_summary(s, np.int64(s.hdr[WORK_ACCOUNT]), np.int64(s.hdr[WORK_SESSION]), np.int64(s.hdr[WORK_TOTAL]), 0)
-    s.hdr[WORK_COUNT] = 0
+        s[WORK_KIND] = WORK_NONE
+        emit_summary(s, np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION]), np.int64(s[WORK_TOTAL]), 0)
+    s[WORK_COUNT] = 0
 
 
 @helper
 def emit_status(s, slot):
     """Where a live order stands."""
     index = event_order(s, EventKind.STATUS, slot)
-    event = s.events[index]
-    row = s.orders[slot]
+    event = events(s)[index]
+    row = orders(s)[slot]
     event["px"] = row["px"]
     event["qty"] = np.int64(row["leaves"]) + np.int64(row["cum"])
     event["public_ref"] = row["public_ref"]
@@ -128,17 +128,17 @@ def emit_status(s, slot):
 @helper
 def rows_run(s):
     """Report on until the page or the slice ends."""
-    while s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL] and not slice_full(s):
-        emit_status(s, np.int64(s.scratch[s.hdr[WORK_CURSOR]]))
-        s.hdr[WORK_CURSOR] += 1
-        s.hdr[WORK_COUNT] += 1
-    if s.hdr[WORK_CURSOR] < s.hdr[WORK_TOTAL]:
-        emit_continued(s, np.int64(s.hdr[WORK_COUNT]))
+    while s[WORK_CURSOR] < s[WORK_TOTAL] and not slice_full(s):
+        emit_status(s, np.int64(scratch(s)[s[WORK_CURSOR]]))
+        s[WORK_CURSOR] += 1
+        s[WORK_COUNT] += 1
+    if s[WORK_CURSOR] < s[WORK_TOTAL]:
+        emit_continued(s, np.int64(s[WORK_COUNT]))
     else:
-        s.hdr[WORK_KIND] = WORK_NONE
-        account, session = np.int64(s.hdr[WORK_ACCOUNT]), np.int64(s.hdr[WORK_SESSION])
-        emit_summary(s, account, session, np.int64(s.hdr[WORK_TOTAL]), np.int64(s.hdr[WORK_REF]))
-    s.hdr[WORK_COUNT] = 0
+        s[WORK_KIND] = WORK_NONE
+        account, session = np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION])
+        emit_summary(s, account, session, np.int64(s[WORK_TOTAL]), np.int64(s[WORK_REF]))
+    s[WORK_COUNT] = 0
 
 
 @helper
@@ -155,5 +155,5 @@ def page_run(s, c, symbol):
     count = collect(s, c, np.int64(c["flags"]), symbol, np.int64(c["order_id"]))
     work_list(s, c, WORK_ROWS, min(count, rows), 0)
     if count > rows:
-        s.hdr[WORK_REF] = s.orders[s.scratch[rows - 1]]["order_id"]
+        s[WORK_REF] = orders(s)[scratch(s)[rows - 1]]["order_id"]
     rows_run(s)

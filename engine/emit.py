@@ -8,8 +8,7 @@ public one the next feed_seq, in the order of emission.
 import numpy as np
 
 from engine.book_numba import (
-    EVENT_MASK, FEED_SEQ, IN_SEQ, IN_TS, ORDER_POST_ONLY, ORDER_TEXT, OUT_POSITION, RECEIPT_GATEWAY_IN, RECEIPT_PRODUCER_SEQ,
-    RECEIPT_SHARD_IN, SHARD,
+    EVENT_MASK, FEED_SEQ, IN_SEQ, IN_TS, ORDER_POST_ONLY, ORDER_TEXT, OUT_POSITION, RECEIPT_GATEWAY_IN, RECEIPT_PRODUCER_SEQ, RECEIPT_SHARD_IN, SHARD, accounts, event_words, events, order_text, orders, rejects, sessions, symbols, texts,
 )  # fmt: skip
 from engine.jit import helper, subroutine
 from engine.records import (
@@ -41,32 +40,32 @@ def slot_open(words, hdr):
 @helper
 def event_new(s, kind):
     """Append an event of `kind`; returns its slot index."""
-    index = slot_open(s.event_words, s.hdr)
-    s.events[index]["kind"] = kind
+    index = slot_open(event_words(s), s)
+    events(s)[index]["kind"] = kind
     return index
 
 
 @helper
 def event_account(s, index, account, session):
     """Address the event to an account (0: nobody) and number it there."""
-    event = s.events[index]
+    event = events(s)[index]
     event["account"] = account
     event["session"] = session
     if account != 0:
-        s.accounts[account]["account_seq"] += 1
-        event["account_seq"] = s.accounts[account]["account_seq"]
+        accounts(s)[account]["account_seq"] += 1
+        event["account_seq"] = accounts(s)[account]["account_seq"]
 
 
 @helper
 def event_public(s, index):
     """Mark the event as one market-data message."""
-    s.hdr[FEED_SEQ] += 1
-    s.events[index]["feed_seq"] = s.hdr[FEED_SEQ]
+    s[FEED_SEQ] += 1
+    events(s)[index]["feed_seq"] = s[FEED_SEQ]
 
 
 @helper
 def symbol_id_of(s, symbol):
-    return (np.int64(s.hdr[SHARD]) << SYMBOL_INDEX_BITS) | symbol
+    return (np.int64(s[SHARD]) << SYMBOL_INDEX_BITS) | symbol
 
 
 @helper
@@ -79,8 +78,8 @@ def text_copy(source, target):
 def event_order(s, kind, slot):
     """Append an event about the order in `slot`, with all that describes it."""
     index = event_new(s, kind)
-    event = s.events[index]
-    order = s.orders[slot]
+    event = events(s)[index]
+    order = orders(s)[slot]
     event["order_id"] = order["order_id"]
     event["client_order_id"] = order["client_order_id"]
     event["side"] = order["side"]
@@ -95,7 +94,7 @@ def event_order(s, kind, slot):
             event["flags"] |= EventFlag.POST_ONLY.value
         if flags & ORDER_TEXT:
             event["flags"] |= EventFlag.TEXT_ID.value
-            text_copy(s.texts[s.order_text[slot]]["text"], event["text"])
+            text_copy(texts(s)[order_text(s)[slot]]["text"], event["text"])
     event_account(s, index, np.int64(order["account"]), np.int64(order["session"]))
     return index
 
@@ -103,18 +102,18 @@ def event_order(s, kind, slot):
 @helper
 def emit_accepted(s, slot):
     index = event_order(s, EventKind.ACCEPTED, slot)
-    event = s.events[index]
-    event["px"] = s.orders[slot]["px"]
-    event["qty"] = s.orders[slot]["leaves"]
+    event = events(s)[index]
+    event["px"] = orders(s)[slot]["px"]
+    event["qty"] = orders(s)[slot]["leaves"]
 
 
 @helper
 def emit_rejected(s, c, code, symbol):
     """Refuse command `c`; `symbol` is the index it named, 0 when none is known."""
     index = event_new(s, EventKind.REJECTED)
-    event = s.events[index]
+    event = events(s)[index]
     event["code"] = code
-    s.rejects[code] += 1
+    rejects(s)[code] += 1
     event["order_id"] = c["order_id"]
     own = np.int64(c["client_order_id"])
     event["client_order_id"] = own if own != 0 else np.int64(c["target_client_order_id"])
@@ -125,10 +124,10 @@ def emit_rejected(s, c, code, symbol):
         text_copy(c["text"], event["text"])
     account = np.int64(c["account"])
     session = np.int64(c["session"])
-    if account < 0 or account >= s.accounts.shape[0] or s.accounts[account]["open"] == 0:
+    if account < 0 or account >= accounts(s).shape[0] or accounts(s)[account]["open"] == 0:
         account = np.int64(0)
-    in_table = session > 0 and session < s.sessions.shape[0] and account > 0  # a free slot has account 0
-    if not in_table or s.sessions[session]["account"] != account:
+    in_table = session > 0 and session < sessions(s).shape[0] and account > 0  # a free slot has account 0
+    if not in_table or sessions(s)[session]["account"] != account:
         session = np.int64(0)
     event_account(s, index, account, session)
 
@@ -136,21 +135,21 @@ def emit_rejected(s, c, code, symbol):
 @helper
 def emit_fill_maker(s, slot, px, qty, trade_id):
     index = event_order(s, EventKind.FILL, slot)
-    event = s.events[index]
+    event = events(s)[index]
     event["px"] = px
     event["qty"] = qty
     event["trade_id"] = trade_id
     event["role"] = Role.MAKER
-    event["public_ref"] = s.orders[slot]["public_ref"]
-    event["shown"] = s.orders[slot]["leaves"]
-    event["shown_before"] = np.int64(s.orders[slot]["leaves"]) + qty
+    event["public_ref"] = orders(s)[slot]["public_ref"]
+    event["shown"] = orders(s)[slot]["leaves"]
+    event["shown_before"] = np.int64(orders(s)[slot]["leaves"]) + qty
     event_public(s, index)
 
 
 @helper
 def emit_fill_taker(s, slot, px, qty, trade_id):
     index = event_order(s, EventKind.FILL, slot)
-    event = s.events[index]
+    event = events(s)[index]
     event["px"] = px
     event["qty"] = qty
     event["trade_id"] = trade_id
@@ -160,8 +159,8 @@ def emit_fill_taker(s, slot, px, qty, trade_id):
 @helper
 def emit_booked(s, slot, old_ref):
     index = event_order(s, EventKind.BOOKED, slot)
-    event = s.events[index]
-    order = s.orders[slot]
+    event = events(s)[index]
+    order = orders(s)[slot]
     event["px"] = order["px"]
     event["qty"] = order["leaves"]
     event["shown"] = order["leaves"]
@@ -174,8 +173,8 @@ def emit_booked(s, slot, old_ref):
 def emit_canceled(s, slot, reason):
     """The order leaves with `leaves` already zero in the event."""
     index = event_order(s, EventKind.CANCELED, slot)
-    event = s.events[index]
-    order = s.orders[slot]
+    event = events(s)[index]
+    order = orders(s)[slot]
     event["px"] = order["px"]
     event["qty"] = order["leaves"]
     event["shown_before"] = order["leaves"]
@@ -188,9 +187,9 @@ def emit_canceled(s, slot, reason):
 @helper
 def emit_expired(s, slot, reason):
     index = event_order(s, EventKind.EXPIRED, slot)
-    event = s.events[index]
-    event["px"] = s.orders[slot]["px"]
-    event["qty"] = s.orders[slot]["leaves"]
+    event = events(s)[index]
+    event["px"] = orders(s)[slot]["px"]
+    event["qty"] = orders(s)[slot]["leaves"]
     event["leaves"] = 0
     event["reason"] = reason
 
@@ -198,9 +197,9 @@ def emit_expired(s, slot, reason):
 @helper
 def emit_listed(s, symbol):
     """LISTED, then PHASE: the public learns of the symbol before any order of it."""
-    row = s.symbols[symbol]
+    row = symbols(s)[symbol]
     index = event_new(s, EventKind.LISTED)
-    event = s.events[index]
+    event = events(s)[index]
     event["symbol_id"] = symbol_id_of(s, symbol)
     event["amount"] = row["tick"]
     event["amount2"] = row["lot"]
@@ -210,7 +209,7 @@ def emit_listed(s, symbol):
         event["text"][i] = np.uint8((name >> np.uint64(8 * i)) & np.uint64(0xFF))
     event_public(s, index)
     index = event_new(s, EventKind.PHASE)
-    event = s.events[index]
+    event = events(s)[index]
     event["symbol_id"] = symbol_id_of(s, symbol)
     event["code"] = row["phase"]
     event["amount"] = Phase.NONE
@@ -221,23 +220,23 @@ def emit_listed(s, symbol):
 def emit_summary(s, account, session, count, more):
     """Close a mass cancel or a page: `more` is the last order_id when rows remain."""
     index = event_new(s, EventKind.SUMMARY)
-    s.events[index]["qty"] = count
-    s.events[index]["amount"] = more
+    events(s)[index]["qty"] = count
+    events(s)[index]["amount"] = more
     event_account(s, index, account, session)
 
 
 @helper
 def emit_continued(s, units):
     index = event_new(s, EventKind.CONTINUED)
-    s.events[index]["qty"] = units
+    events(s)[index]["qty"] = units
 
 
 @helper
 def emit_session(s, session, reason):
     """ACCOUNT event of a session opened or closed: whoever asked learns account_seq and the last id."""
-    row = s.sessions[session]
+    row = sessions(s)[session]
     index = event_new(s, EventKind.ACCOUNT)
-    event = s.events[index]
+    event = events(s)[index]
     event["reason"] = reason
     event["amount"] = row["logon"]
     event["client_order_id"] = row["last_id"]
@@ -250,12 +249,12 @@ def emit_session(s, session, reason):
 @helper
 def emit_account_opened(s, account):
     index = event_new(s, EventKind.ACCOUNT)
-    s.events[index]["reason"] = Reason.ACCOUNT_OPENED
+    events(s)[index]["reason"] = Reason.ACCOUNT_OPENED
     event_account(s, index, account, 0)
 
 
 @helper
 def close_command(s):
     """Flag the newest event as the last of its command (or slice)."""
-    index = (np.int64(s.hdr[OUT_POSITION]) - 1) & np.int64(s.hdr[EVENT_MASK])
-    s.events[index]["flags"] |= EventFlag.LAST.value
+    index = (np.int64(s[OUT_POSITION]) - 1) & np.int64(s[EVENT_MASK])
+    events(s)[index]["flags"] |= EventFlag.LAST.value

@@ -12,7 +12,9 @@ Hot. Two tables of one shard, one writer.
 
 import numpy as np
 
-from engine.book_numba import ID_MASK, ID_SEED, ORDER_TEXT, TEXT_MASK, TEXTS_CAPACITY, TEXTS_USED
+from engine.book_numba import (
+    ID_MASK, ID_SEED, ORDER_TEXT, TEXTS_CAPACITY, TEXTS_USED, TEXT_MASK, ids, order_text, orders, text_index, texts,
+)  # fmt: skip
 from engine.jit import helper
 from engine.records import CLIENT_TEXT_BYTES
 
@@ -24,7 +26,7 @@ LOW32 = np.uint64(0xFFFFFFFF)
 @helper
 def id_hash(s, session, client_id):
     """32-bit home of (session, client_id)."""
-    x = np.uint64(client_id >> 3) + np.uint64(session) * MIX_B + np.uint64(s.hdr[ID_SEED])
+    x = np.uint64(client_id >> 3) + np.uint64(session) * MIX_B + np.uint64(s[ID_SEED])
     x = (x ^ (x >> np.uint64(32))) * MIX_A
     x = (x ^ (x >> np.uint64(29))) * MIX_B
     return ((x >> np.uint64(32)) & np.uint64(0xFFFFFFF8)) | np.uint64(client_id & 7)
@@ -33,26 +35,26 @@ def id_hash(s, session, client_id):
 @helper
 def id_insert(s, slot, session, client_id):
     """Map (session, client_id) to `slot`; the pair is new (ids of a session only rise)."""
-    mask = np.uint64(s.hdr[ID_MASK])
+    mask = np.uint64(s[ID_MASK])
     home = id_hash(s, session, client_id)
     place = home & mask
-    while s.ids[place] != np.uint64(0):
+    while ids(s)[place] != np.uint64(0):
         place = (place + np.uint64(1)) & mask
-    s.ids[place] = (home << np.uint64(32)) | np.uint64(slot + 1)
+    ids(s)[place] = (home << np.uint64(32)) | np.uint64(slot + 1)
 
 
 @helper
 def id_find(s, session, client_id):
     """Slot of the live order (session, client_id), -1 when there is none."""
-    mask = np.uint64(s.hdr[ID_MASK])
+    mask = np.uint64(s[ID_MASK])
     home = id_hash(s, session, client_id)
     place = home & mask
     found = np.int64(-1)
-    while s.ids[place] != np.uint64(0):
-        entry = s.ids[place]
+    while ids(s)[place] != np.uint64(0):
+        entry = ids(s)[place]
         if entry >> np.uint64(32) == home:
             slot = np.int64(entry & LOW32) - 1
-            order = s.orders[slot]
+            order = orders(s)[slot]
             if np.int64(order["client_order_id"]) == client_id and np.int64(order["session"]) == session:
                 found = slot
                 break
@@ -63,23 +65,23 @@ def id_find(s, session, client_id):
 @helper
 def id_delete(s, slot):
     """Forget the integer id of the order in `slot` and close the hole."""
-    order = s.orders[slot]
-    mask = np.uint64(s.hdr[ID_MASK])
+    order = orders(s)[slot]
+    mask = np.uint64(s[ID_MASK])
     home = id_hash(s, np.int64(order["session"]), np.int64(order["client_order_id"]))
     entry = (home << np.uint64(32)) | np.uint64(slot + 1)
     hole = home & mask
-    while s.ids[hole] != entry:
+    while ids(s)[hole] != entry:
         hole = (hole + np.uint64(1)) & mask
     place = hole
     while True:
         place = (place + np.uint64(1)) & mask
-        moved = s.ids[place]
+        moved = ids(s)[place]
         if moved == np.uint64(0):
             break
         if ((place - (moved >> np.uint64(32))) & mask) >= ((place - hole) & mask):
-            s.ids[hole] = moved
+            ids(s)[hole] = moved
             hole = place
-    s.ids[hole] = np.uint64(0)
+    ids(s)[hole] = np.uint64(0)
 
 
 @helper
@@ -103,14 +105,14 @@ def text_equal(a, b):
 @helper
 def text_find(s, account, text):
     """Row of a text id used today by `account`, 0 when it was not."""
-    mask = np.uint64(s.hdr[TEXT_MASK])
+    mask = np.uint64(s[TEXT_MASK])
     wanted = text_hash(account, text)
     place = (wanted >> np.uint64(20)) & mask
     found = np.int64(0)
-    while s.text_index[place] != 0:
-        row = np.int64(s.text_index[place])
-        if s.texts[row]["hash"] == wanted and np.int64(s.texts[row]["account"]) == account:
-            if text_equal(s.texts[row]["text"], text):
+    while text_index(s)[place] != 0:
+        row = np.int64(text_index(s)[place])
+        if texts(s)[row]["hash"] == wanted and np.int64(texts(s)[row]["account"]) == account:
+            if text_equal(texts(s)[row]["text"], text):
                 found = row
                 break
         place = (place + np.uint64(1)) & mask
@@ -120,29 +122,29 @@ def text_find(s, account, text):
 @helper
 def text_insert(s, account, text):
     """Take a row for a text id that is not there; 0 when the table is full."""
-    if s.hdr[TEXTS_USED] >= s.hdr[TEXTS_CAPACITY]:
+    if s[TEXTS_USED] >= s[TEXTS_CAPACITY]:
         return np.int64(0)
-    s.hdr[TEXTS_USED] += 1
-    number = np.int64(s.hdr[TEXTS_USED])
-    row = s.texts[number]
+    s[TEXTS_USED] += 1
+    number = np.int64(s[TEXTS_USED])
+    row = texts(s)[number]
     row["hash"] = text_hash(account, text)
     row["account"] = account
     row["order"] = -1
     for i in range(CLIENT_TEXT_BYTES):
         row["text"][i] = text[i]
-    mask = np.uint64(s.hdr[TEXT_MASK])
+    mask = np.uint64(s[TEXT_MASK])
     place = (row["hash"] >> np.uint64(20)) & mask
-    while s.text_index[place] != 0:
+    while text_index(s)[place] != 0:
         place = (place + np.uint64(1)) & mask
-    s.text_index[place] = number
+    text_index(s)[place] = number
     return number
 
 
 @helper
 def client_id_release(s, slot):
     """The order in `slot` ends: its client id no longer names a live order."""
-    order = s.orders[slot]
+    order = orders(s)[slot]
     if order["flags"] & ORDER_TEXT:
-        s.texts[s.order_text[slot]]["order"] = -1
+        texts(s)[order_text(s)[slot]]["order"] = -1
     if order["client_order_id"] != 0:
         id_delete(s, slot)

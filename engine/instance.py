@@ -105,12 +105,12 @@ class Instance:
         return int(word_add(self.command_rings.shard_ctrl, LOGON_WORD, 1)) + 1
 
     def shard_state(self, shard: int) -> ShardState:
-        """Return the arrays of a shard. Only its own process may write them."""
+        """Return an observer's view of a shard's arrays."""
         if shard not in self._state_views:
             memory = self.states[shard].view(np.uint8, 0, state_bytes(self.config.shard))
             capacity = self.event_rings.capacity
             events = self.event_rings.slots[shard * capacity : (shard + 1) * capacity]
-            self._state_views[shard] = map_state(self.config.shard, memory, events)
+            self._state_views[shard] = map_state(self.config.shard, memory, events, observe=True)
         return self._state_views[shard]
 
     def fresh_state(self, shard: int) -> ShardState:

@@ -42,6 +42,7 @@ if not __debug__:
 
 import numba  # noqa: E402  (the environment is judged before a heavy import)
 from numba import njit  # noqa: E402
+from numba.core import codegen  # noqa: E402
 
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)
 
@@ -139,11 +140,68 @@ def kernel(function: Callable[..., Any]) -> Any:
     return compiled
 
 
+_helper_names: set[str] = set()
+
+
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a part of a kernel; always inlined into its callers."""
+    """Compile a part of a kernel; always inlined into its callers. Python cannot call it (TypeError), kernels can."""
     if JIT_DISABLED:
         return function
-    return njit(forceinline=True, _nrt=False, boundscheck=VERIFY)(function)
+    _helper_names.add(function.__qualname__)
+    compiled = njit(forceinline=True, _nrt=False, boundscheck=VERIFY, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise TypeError(f"{function.__qualname__} is part of kernels: call it from one")
+
+    compiled._compile_for_args = refuse
+    compiled.add_overload = lambda result: compiled.overloads.__setitem__(tuple(result.signature.args), result)
+    return compiled
+
+
+def _lighten_helpers() -> None:
+    # Numba optimises every function by itself and makes machine code of it before it links it into its callers: for helpers
+    # both are thrown away, level by level. Here a helper gets one cheap pass, no machine code; the kernel that takes it
+    # in gets the full treatment. This halves the time of a first start. (Numba's classes are private: the lock pins them.)
+    library = codegen.JITCodeLibrary
+    functions, module, finish = library._optimize_functions, library._optimize_final_module, library._finalize_final_module
+    pointer, set_env = library.get_pointer_to_function, codegen.JITCPUCodegen.set_env
+
+    def optimize_functions(self: Any, ir_module: Any) -> None:
+        if self.name in _helper_names:
+            ir_module.data_layout = self._codegen._data_layout
+        else:
+            functions(self, ir_module)
+
+    def optimize_final_module(self: Any) -> None:
+        if self.name in _helper_names:
+            passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap")
+            passes.run(self._final_module, builder)
+        else:
+            module(self)
+
+    def finalize_final_module(self: Any) -> None:
+        if self.name in _helper_names:
+            self._finalize_dynamic_globals()
+            self._finalized = True
+        else:
+            finish(self)
+
+    def get_pointer_to_function(self: Any, name: str) -> int:
+        if self.name in _helper_names:
+            self._ensure_finalized()
+            return 0
+        return int(pointer(self, name))
+
+    def set_environment(self: Any, name: str, environment: Any) -> None:
+        if self._engine.is_symbol_defined(name):
+            set_env(self, name, environment)
+
+    library._optimize_functions, library._optimize_final_module = optimize_functions, optimize_final_module
+    library._finalize_final_module, library.get_pointer_to_function = finalize_final_module, get_pointer_to_function
+    codegen.JITCPUCodegen.set_env = set_environment
+
+
+_lighten_helpers()
 
 
 def subroutine(function: Callable[..., Any]) -> Any:

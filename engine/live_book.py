@@ -43,14 +43,14 @@ class LiveBooks:
         if not 0 <= shard < self._instance.shards:
             return None
         state = self._instance.shard_state(shard)
-        if not 1 <= index <= int(state.hdr[SYMBOLS_USED]):
+        if not 1 <= index <= int(state.live_hdr[SYMBOLS_USED]):
             return None
         rows = [np.zeros((min(max(depth, 1), DEPTH_MAX), 3), np.int64) for _ in Side]
         for _ in range(TRIES):
-            version = version_of(state.hdr)
+            version = version_of(state.live_hdr)
             if version & 1 == 0:
-                counts = [levels_walk(state, index * 2 + side, rows[side]) for side in Side]
-                if version_after(state.hdr) == version:
+                counts = [levels_walk(state.table, index * 2 + side, rows[side]) for side in Side]
+                if version_after(state.live_hdr) == version:
                     return rows[0][: counts[0]], rows[1][: counts[1]]
         return None
 

@@ -86,8 +86,8 @@ class LocalExchange:
         index, working = 0, False
         while index < len(commands) or working:
             first = int(hdr[OUT_POSITION])
-            index = int(step_batch(self.state, commands, index, self._events_max))
-            working = bool(work_batch(self.state, self._events_max - (int(hdr[OUT_POSITION]) - first)))
+            index = int(step_batch(self.state.table, commands, index, self._events_max))
+            working = bool(work_batch(self.state.table, self._events_max - (int(hdr[OUT_POSITION]) - first)))
             parts.append(self._events_since(first))
             if hdr[FATAL]:
                 raise BrokenInvariant(f"the step stopped at command {index - 1}: invariant {int(hdr[FATAL])}")

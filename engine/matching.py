@@ -11,9 +11,7 @@ Nothing here raises; every function assumes its command was validated (engine/st
 import numpy as np
 
 from engine.book_numba import (
-    LEVELS_CAPACITY, LEVELS_USED, MAX_WALK, NONE, ORDER_COUNTER, ORDER_POST_ONLY, ORDER_TAG, ORDER_TEXT, ORDERS_FREE,
-    OUT_POSITION, PUBLIC_REF, SLICE_EVENTS, SLICE_START, WORK_COUNT, WORK_KIND, WORK_ORDER, WORK_REF, level_find, level_next,
-    queue_append, queue_remove, symbol_touch,
+    LEVELS_CAPACITY, LEVELS_USED, MAX_WALK, NONE, ORDERS_FREE, ORDER_COUNTER, ORDER_POST_ONLY, ORDER_TAG, ORDER_TEXT, OUT_POSITION, PUBLIC_REF, SLICE_EVENTS, SLICE_START, WORK_COUNT, WORK_KIND, WORK_ORDER, WORK_REF, events, free_orders, level_find, level_next, levels, order_tag, order_text, orders, owner, queue_append, queue_remove, sides, symbol_touch, symbols, texts,
 )  # fmt: skip
 from engine.emit import (
     emit_accepted, emit_booked, emit_canceled, emit_continued, emit_expired, emit_fill_maker, emit_fill_taker, event_order,
@@ -31,7 +29,7 @@ WORK_NONE, WORK_SWEEP, WORK_CANCELS, WORK_ROWS = 0, 1, 2, 3
 @helper
 def limit_of(s, slot):
     """Worst price the order accepts, ticks."""
-    order = s.orders[slot]
+    order = orders(s)[slot]
     limit = np.int64(order["px"])
     if order["order_type"] == OrderType.MARKET:
         limit = np.int64(0) if order["side"] else np.int64(PRICE_TICKS_MAX)
@@ -41,28 +39,28 @@ def limit_of(s, slot):
 @helper
 def best_crosses(s, symbol, side, limit):
     """Whether an order of `side` with this limit would trade at once."""
-    best = np.int64(s.sides[symbol * 2 + (1 - side)]["best"])
+    best = np.int64(sides(s)[symbol * 2 + (1 - side)]["best"])
     if best < 0:
         return False
-    return (limit - np.int64(s.levels[best]["px"])) * (1 - 2 * side) >= 0
+    return (limit - np.int64(levels(s)[best]["px"])) * (1 - 2 * side) >= 0
 
 
 @helper
 def dry_run(s, symbol, side, limit, qty):
     """Whether `qty` is available within `limit`: NONE code, FOK_UNFILLED, or WALK_TOO_LONG when max_walk orders did not tell."""
-    level = np.int64(s.sides[symbol * 2 + (1 - side)]["best"])
+    level = np.int64(sides(s)[symbol * 2 + (1 - side)]["best"])
     sign = 1 - 2 * side
     wanted, seen = qty, np.int64(0)
-    while level >= 0 and (limit - np.int64(s.levels[level]["px"])) * sign >= 0:
-        slot = np.int64(s.levels[level]["head"])
+    while level >= 0 and (limit - np.int64(levels(s)[level]["px"])) * sign >= 0:
+        slot = np.int64(levels(s)[level]["head"])
         while slot >= 0:
-            if seen >= s.hdr[MAX_WALK]:
+            if seen >= s[MAX_WALK]:
                 return np.int64(RejectCode.WALK_TOO_LONG.value)
             seen += 1
-            wanted -= np.int64(s.orders[slot]["leaves"])
+            wanted -= np.int64(orders(s)[slot]["leaves"])
             if wanted <= 0:
                 return np.int64(0)
-            slot = np.int64(s.orders[slot]["next"])
+            slot = np.int64(orders(s)[slot]["next"])
         level = level_next(s, level)
     return np.int64(RejectCode.FOK_UNFILLED.value)
 
@@ -71,24 +69,24 @@ def dry_run(s, symbol, side, limit, qty):
 def order_release(s, slot):
     """The order is over: its slot and its client id are free again."""
     client_id_release(s, slot)
-    s.owner[slot] = 0
-    s.free_orders[s.hdr[ORDERS_FREE]] = slot
-    s.hdr[ORDERS_FREE] += 1
+    owner(s)[slot] = 0
+    free_orders(s)[s[ORDERS_FREE]] = slot
+    s[ORDERS_FREE] += 1
 
 
 @helper
 def slice_full(s):
     """Whether the next unit has to wait for CONTINUE."""
-    return s.hdr[OUT_POSITION] - s.hdr[SLICE_START] >= s.hdr[SLICE_EVENTS]
+    return s[OUT_POSITION] - s[SLICE_START] >= s[SLICE_EVENTS]
 
 
 @helper
 def trade(s, taker, maker):
     """One trade at the maker's price: the pair of FILLs, then the maker leaves if it is filled."""
-    taker_row, maker_row = s.orders[taker], s.orders[maker]
+    taker_row, maker_row = orders(s)[taker], orders(s)[maker]
     qty = min(np.int64(taker_row["leaves"]), np.int64(maker_row["leaves"]))
     px = np.int64(maker_row["px"])
-    symbol = s.symbols[np.int64(maker_row["symbol"])]
+    symbol = symbols(s)[np.int64(maker_row["symbol"])]
     symbol["trade_id"] += 1
     symbol["last_px"] = px
     symbol["last_qty"] = qty
@@ -97,7 +95,7 @@ def trade(s, taker, maker):
     maker_row["cum"] += qty
     taker_row["leaves"] -= qty
     taker_row["cum"] += qty
-    s.levels[np.int64(maker_row["level"])]["qty"] -= qty
+    levels(s)[np.int64(maker_row["level"])]["qty"] -= qty
     emit_fill_maker(s, maker, px, qty, symbol["trade_id"])
     emit_fill_taker(s, taker, px, qty, symbol["trade_id"])
     if maker_row["leaves"] == 0:
@@ -108,26 +106,26 @@ def trade(s, taker, maker):
 @helper
 def sweep(s, taker):
     """Trade until the order is filled or meets nothing it accepts (True), or the slice is full (False)."""
-    row = s.orders[taker]
+    row = orders(s)[taker]
     opposite = np.int64(row["symbol"]) * 2 + (1 - np.int64(row["side"]))
     sign = 1 - 2 * np.int64(row["side"])
     limit = limit_of(s, taker)
     while row["leaves"] > 0:
-        best = np.int64(s.sides[opposite]["best"])
-        if best < 0 or (limit - np.int64(s.levels[best]["px"])) * sign < 0:
+        best = np.int64(sides(s)[opposite]["best"])
+        if best < 0 or (limit - np.int64(levels(s)[best]["px"])) * sign < 0:
             break
         if slice_full(s):
             return False
-        trade(s, taker, np.int64(s.levels[best]["head"]))
-        s.hdr[WORK_COUNT] += 1
+        trade(s, taker, np.int64(levels(s)[best]["head"]))
+        s[WORK_COUNT] += 1
     return True
 
 
 @helper
 def order_book(s, slot, old_ref):
     """The rest of the order joins its queue under a new public reference."""
-    s.hdr[PUBLIC_REF] += 1
-    s.orders[slot]["public_ref"] = s.hdr[PUBLIC_REF]
+    s[PUBLIC_REF] += 1
+    orders(s)[slot]["public_ref"] = s[PUBLIC_REF]
     queue_append(s, slot)
     emit_booked(s, slot, old_ref)
 
@@ -135,7 +133,7 @@ def order_book(s, slot, old_ref):
 @helper
 def sweep_close(s, slot):
     """What is left after the sweep: rests, expires, or nothing."""
-    row = s.orders[slot]
+    row = orders(s)[slot]
     if row["leaves"] == 0:
         order_release(s, slot)
     elif row["order_type"] == OrderType.MARKET:
@@ -145,28 +143,28 @@ def sweep_close(s, slot):
         emit_expired(s, slot, Reason.IOC_REMAINDER)
         order_release(s, slot)
     else:
-        order_book(s, slot, np.int64(s.hdr[WORK_REF]))
+        order_book(s, slot, np.int64(s[WORK_REF]))
 
 
 @helper
 def sweep_run(s):
     """Run the open sweep; closes the work when it is done, else says CONTINUED."""
-    slot = np.int64(s.hdr[WORK_ORDER])
-    symbol_touch(s, np.int64(s.orders[slot]["symbol"]))
+    slot = np.int64(s[WORK_ORDER])
+    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
     if sweep(s, slot):
-        s.hdr[WORK_KIND] = WORK_NONE
+        s[WORK_KIND] = WORK_NONE
         sweep_close(s, slot)
     else:
-        emit_continued(s, np.int64(s.hdr[WORK_COUNT]))
-    s.hdr[WORK_COUNT] = 0
+        emit_continued(s, np.int64(s[WORK_COUNT]))
+    s[WORK_COUNT] = 0
 
 
 @helper
 def sweep_open(s, slot, old_ref):
-    s.hdr[WORK_KIND] = WORK_SWEEP
-    s.hdr[WORK_ORDER] = slot
-    s.hdr[WORK_REF] = old_ref
-    s.hdr[WORK_COUNT] = 0
+    s[WORK_KIND] = WORK_SWEEP
+    s[WORK_ORDER] = slot
+    s[WORK_REF] = old_ref
+    s[WORK_COUNT] = 0
 
 
 # ------------------------------------------------------------------------------------------------- commands
@@ -182,7 +180,7 @@ def new_code(s, c, symbol):
         limit = np.int64(0) if side else np.int64(PRICE_TICKS_MAX)
     if np.int64(c["flags"]) & CommandFlag.POST_ONLY.value and best_crosses(s, symbol, side, limit):
         return np.int64(RejectCode.WOULD_TRADE.value)
-    if market and s.sides[symbol * 2 + (1 - side)]["best"] < 0:
+    if market and sides(s)[symbol * 2 + (1 - side)]["best"] < 0:
         return np.int64(RejectCode.NO_LIQUIDITY.value)
     too_long = np.int64(0)
     if c["tif"] == TimeInForce.FOK:
@@ -190,10 +188,10 @@ def new_code(s, c, symbol):
         if code == RejectCode.FOK_UNFILLED:
             return code
         too_long = code
-    if s.hdr[ORDERS_FREE] == 0:
+    if s[ORDERS_FREE] == 0:
         return np.int64(RejectCode.ORDERS_FULL.value)
     rests = not market and c["tif"] == TimeInForce.GTC
-    if rests and s.hdr[LEVELS_USED] >= s.hdr[LEVELS_CAPACITY] and level_find(s, symbol * 2 + side, limit) < 0:
+    if rests and s[LEVELS_USED] >= s[LEVELS_CAPACITY] and level_find(s, symbol * 2 + side, limit) < 0:
         return np.int64(RejectCode.LEVELS_FULL.value)
     return too_long
 
@@ -201,11 +199,11 @@ def new_code(s, c, symbol):
 @helper
 def order_take(s, c, symbol, text_row):
     """Fill a free slot from the command; returns the slot."""
-    s.hdr[ORDERS_FREE] -= 1
-    slot = np.int64(s.free_orders[s.hdr[ORDERS_FREE]])
-    s.hdr[ORDER_COUNTER] += 1
-    row = s.orders[slot]
-    row["order_id"] = (np.int64(s.hdr[ORDER_COUNTER]) << SLOT_BITS) | slot
+    s[ORDERS_FREE] -= 1
+    slot = np.int64(free_orders(s)[s[ORDERS_FREE]])
+    s[ORDER_COUNTER] += 1
+    row = orders(s)[slot]
+    row["order_id"] = (np.int64(s[ORDER_COUNTER]) << SLOT_BITS) | slot
     row["client_order_id"] = c["client_order_id"]
     row["public_ref"] = 0
     row["px"] = c["px"]
@@ -221,13 +219,13 @@ def order_take(s, c, symbol, text_row):
     flags = ORDER_POST_ONLY if np.int64(c["flags"]) & CommandFlag.POST_ONLY.value else 0
     if text_row > 0:
         flags |= ORDER_TEXT
-        s.order_text[slot] = text_row
-        s.texts[text_row]["order"] = slot
+        order_text(s)[slot] = text_row
+        texts(s)[text_row]["order"] = slot
     if c["tag"] != 0:
         flags |= ORDER_TAG
-        s.order_tag[slot] = c["tag"]
+        order_tag(s)[slot] = c["tag"]
     row["flags"] = flags
-    s.owner[slot] = c["account"]
+    owner(s)[slot] = c["account"]
     return slot
 
 
@@ -247,7 +245,7 @@ def new_run(s, c, symbol, text_row):
 def order_cancel(s, slot, reason):
     """Take a resting order out of the market."""
     emit_canceled(s, slot, reason)
-    symbol_touch(s, np.int64(s.orders[slot]["symbol"]))
+    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
     queue_remove(s, slot)
     order_release(s, slot)
 
@@ -255,14 +253,14 @@ def order_cancel(s, slot, reason):
 @helper
 def replace_code(s, slot, px, total):
     """5xx and 9xx tests of a replace that loses priority."""
-    row = s.orders[slot]
+    row = orders(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
     if row["flags"] & ORDER_POST_ONLY and best_crosses(s, symbol, side, px):
         return np.int64(RejectCode.WOULD_TRADE.value)
-    used = np.int64(s.hdr[LEVELS_USED])
-    if s.levels[np.int64(row["level"])]["count"] == 1:
+    used = np.int64(s[LEVELS_USED])
+    if levels(s)[np.int64(row["level"])]["count"] == 1:
         used -= 1
-    if used >= s.hdr[LEVELS_CAPACITY] and level_find(s, symbol * 2 + side, px) < 0:
+    if used >= s[LEVELS_CAPACITY] and level_find(s, symbol * 2 + side, px) < 0:
         return np.int64(RejectCode.LEVELS_FULL.value)
     return np.int64(0)
 
@@ -270,13 +268,13 @@ def replace_code(s, slot, px, total):
 @helper
 def replace_keep(s, slot, total):
     """Same price, total not larger: the order keeps its place."""
-    row = s.orders[slot]
+    row = orders(s)[slot]
     before = np.int64(row["leaves"])
     leaves = total - np.int64(row["cum"])
-    s.levels[np.int64(row["level"])]["qty"] += leaves - before
+    levels(s)[np.int64(row["level"])]["qty"] += leaves - before
     row["leaves"] = leaves
     index = event_order(s, EventKind.REPLACED, slot)
-    event = s.events[index]
+    event = events(s)[index]
     event["px"] = row["px"]
     event["qty"] = total
     event["shown_before"] = before
@@ -291,14 +289,14 @@ def replace_keep(s, slot, total):
 @helper
 def replace_move(s, slot, px, total):
     """Price changed or total raised: leaves its queue, meets the book as an aggressor, rests at the back."""
-    row = s.orders[slot]
+    row = orders(s)[slot]
     before, ref = np.int64(row["leaves"]), np.int64(row["public_ref"])
     queue_remove(s, slot)
     row["px"] = px
     row["leaves"] = total - np.int64(row["cum"])
     row["public_ref"] = 0
     index = event_order(s, EventKind.REPLACED, slot)
-    event = s.events[index]
+    event = events(s)[index]
     event["px"] = px
     event["qty"] = total
     event["shown_before"] = before
@@ -315,7 +313,7 @@ def replace_move(s, slot, px, total):
 @helper
 def replace_run(s, slot, px, total):
     """REPLACE of a live order; px and total are absolute. Returns a reject code, 0 when done."""
-    row = s.orders[slot]
+    row = orders(s)[slot]
     code = np.int64(0)
     if total <= np.int64(row["cum"]):
         order_cancel(s, slot, Reason.REPLACED_BELOW_FILLED)

@@ -20,9 +20,7 @@ from engine.atomics import (
     CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns, cpu_pause, fence_seq_cst, load_acquire, sched_yield, store_relaxed, store_release,
 )  # fmt: skip
 from engine.book_numba import (
-    BATCH_VERSION, DIRTY_COUNT, EVENT_MASK, FATAL, INTENT, IN_TS, OUT_POSITION,
-    RECEIPT_GATEWAY_IN, RECEIPT_PRODUCER_SEQ, RECEIPT_SHARD_IN, WORK_KIND, WORK_ORDER, ShardState, allocate_state,
-    level_next, small_limits,
+    BATCH_VERSION, DIRTY_COUNT, EVENT_MASK, FATAL, INTENT, IN_TS, OUT_POSITION, RECEIPT_GATEWAY_IN, RECEIPT_PRODUCER_SEQ, RECEIPT_SHARD_IN, WORK_KIND, WORK_ORDER, ShardState, allocate_state, dirty, event_words, level_next, levels, orders, sides, small_limits, symbols,
 )  # fmt: skip
 from engine.command_ring import (
     CONSUMER_POSITION, CTRL_WORDS, command_ready, command_slot, ring_release,
@@ -70,9 +68,9 @@ class Ports(NamedTuple):
 @helper
 def work_concerns(s, c):
     """Whether the open work must be complete before `c` may run (RULES §1)."""
-    if s.hdr[WORK_KIND] == WORK_SWEEP and c["kind"] == CommandKind.NEW and c["symbol_id"] != 0:
-        symbol = np.int64(s.orders[np.int64(s.hdr[WORK_ORDER])]["symbol"])
-        return np.int64(c["symbol_id"]) == np.int64(s.symbols[symbol]["symbol_id"])
+    if s[WORK_KIND] == WORK_SWEEP and c["kind"] == CommandKind.NEW and c["symbol_id"] != 0:
+        symbol = np.int64(orders(s)[np.int64(s[WORK_ORDER])]["symbol"])
+        return np.int64(c["symbol_id"]) == np.int64(symbols(s)[symbol]["symbol_id"])
     return True
 
 
@@ -93,19 +91,19 @@ def batch_clock(s, p):
         if p.loop[SLIPPED] & 1:
             p.loop[SLIPPED] += 1
         p.loop[CLOCK_OFFSET] = wall - steady
-    s.hdr[RECEIPT_SHARD_IN] = steady
+    s[RECEIPT_SHARD_IN] = steady
     return wall
 
 
 @helper
 def room_for_command(s, p, first):
     """Announce and check the slots of the longest command; False ends the batch."""
-    end = s.hdr[OUT_POSITION] + p.loop[EVENTS_PER_COMMAND]
+    end = s[OUT_POSITION] + p.loop[EVENTS_PER_COMMAND]
     if end - first > p.loop[EVENT_CAPACITY]:
         return False
-    if end > s.hdr[INTENT]:
-        s.hdr[INTENT] = end + INTENT_AHEAD
-        event_intend(p.event_ctrl, p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS, s.hdr[INTENT])
+    if end > s[INTENT]:
+        s[INTENT] = end + INTENT_AHEAD
+        event_intend(p.event_ctrl, p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS, s[INTENT])
     return True
 
 
@@ -118,7 +116,7 @@ def ring_next(s, p):
         ring = p.loop[SHARD_INDEX] * producers + producer
         slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
         if command_ready(p.command_words, slot, p.positions[producer]):
-            if s.hdr[WORK_KIND] == WORK_NONE or not work_concerns(s, p.commands[slot]):
+            if s[WORK_KIND] == WORK_NONE or not work_concerns(s, p.commands[slot]):
                 return slot
         p.loop[NEXT_RING] = producer + 1 if producer + 1 < producers else 0
     return np.int64(-1)
@@ -127,9 +125,9 @@ def ring_next(s, p):
 @helper
 def receipts_stamp(s, p, first, now):
     """Write shard_out beside every event of the batch."""
-    mask = s.hdr[EVENT_MASK]
-    for position in range(first, s.hdr[OUT_POSITION]):
-        s.event_words[(position & mask) * EVENT_SLOT_WORDS + SHARD_OUT_WORD] = now
+    mask = s[EVENT_MASK]
+    for position in range(first, s[OUT_POSITION]):
+        event_words(s)[(position & mask) * EVENT_SLOT_WORDS + SHARD_OUT_WORD] = now
 
 
 @helper
@@ -138,7 +136,7 @@ def batch_publish(s, p, first, oldest):
     now = clock_ns(np.int64(CLOCK_MONOTONIC))
     receipts_stamp(s, p, first, now)
     base = p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS
-    event_commit(p.event_ctrl, base, s.hdr[OUT_POSITION])
+    event_commit(p.event_ctrl, base, s[OUT_POSITION])
     wake_sleepers(p.event_ctrl, base + READER_SLEEPS, p.reader_fds)
     for producer in range(p.loop[PRODUCERS]):
         ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
@@ -154,20 +152,20 @@ def batch_publish(s, p, first, oldest):
 def batch_run(s, p):
     """Poll, step and publish up to batch_max commands; returns how many ran."""
     slot = ring_next(s, p)
-    if slot < 0 and s.hdr[WORK_KIND] == WORK_NONE:
+    if slot < 0 and s[WORK_KIND] == WORK_NONE:
         return np.int64(0)
-    first, count, oldest = np.int64(s.hdr[OUT_POSITION]), np.int64(0), np.int64(0)
+    first, count, oldest = np.int64(s[OUT_POSITION]), np.int64(0), np.int64(0)
     wall = batch_clock(s, p)
-    store_relaxed(s.hdr, BATCH_VERSION, s.hdr[BATCH_VERSION] + 1)
+    store_relaxed(s, BATCH_VERSION, s[BATCH_VERSION] + 1)
     fence_seq_cst()
-    while count < p.loop[BATCH_MAX] and s.hdr[FATAL] == 0 and room_for_command(s, p, first):
-        if s.hdr[WORK_KIND] != WORK_NONE and (count & 1 == 0 or slot < 0):
+    while count < p.loop[BATCH_MAX] and s[FATAL] == 0 and room_for_command(s, p, first):
+        if s[WORK_KIND] != WORK_NONE and (count & 1 == 0 or slot < 0):
             step_continue(s)  # every second turn while other rings have work
         elif slot >= 0:
             c = p.commands[slot]
             c["producer"] = p.loop[NEXT_RING]
-            s.hdr[RECEIPT_GATEWAY_IN] = c["receipt_ts"]
-            s.hdr[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
+            s[RECEIPT_GATEWAY_IN] = c["receipt_ts"]
+            s[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
             oldest = np.int64(c["receipt_ts"]) if oldest == 0 else oldest
             step_one(s, c, wall)
             p.positions[p.loop[NEXT_RING]] += 1
@@ -176,7 +174,7 @@ def batch_run(s, p):
             break
         count += 1
         slot = ring_next(s, p)
-    store_release(s.hdr, BATCH_VERSION, s.hdr[BATCH_VERSION] + 1)
+    store_release(s, BATCH_VERSION, s[BATCH_VERSION] + 1)
     batch_publish(s, p, first, oldest)
     return count
 
@@ -184,11 +182,11 @@ def batch_run(s, p):
 @helper
 def top_side(s, side_index, top_words, at):
     """Write the best TOP_LEVELS levels of one side at word `at`; the rest is zero."""
-    level = np.int64(s.sides[side_index]["best"])
+    level = np.int64(sides(s)[side_index]["best"])
     for row in range(TOP_LEVELS):
         px, qty, count = np.int64(0), np.int64(0), np.int64(0)
         if level >= 0:
-            px, qty, count = np.int64(s.levels[level]["px"]), np.int64(s.levels[level]["qty"]), np.int64(s.levels[level]["count"])
+            px, qty, count = np.int64(levels(s)[level]["px"]), np.int64(levels(s)[level]["qty"]), np.int64(levels(s)[level]["count"])
             level = level_next(s, level)
         top_words[at + row * 3] = px
         top_words[at + row * 3 + 1] = qty
@@ -199,13 +197,13 @@ def top_side(s, side_index, top_words, at):
 def top_write(s, p, symbol):
     """Rewrite the published top of one book under its sequence lock."""
     place = p.loop[SHARD_INDEX] * p.loop[SYMBOLS_MAX] + symbol
-    row = s.symbols[symbol]
+    row = symbols(s)[symbol]
     top_write_begin(p.top_words, place)
     top = p.tops[place]
     top["symbol"] = row["name"]
     top["symbol_id"] = row["symbol_id"]
-    top["out_seq"] = s.hdr[OUT_POSITION]
-    top["in_ts"] = s.hdr[IN_TS]
+    top["out_seq"] = s[OUT_POSITION]
+    top["in_ts"] = s[IN_TS]
     top["tick"] = row["tick"]
     top["lot"] = row["lot"]
     top["px_max"] = row["px_max"]
@@ -222,11 +220,11 @@ def top_write(s, p, symbol):
 @helper
 def tops_flush(s, p):
     """Rewrite the tops of all changed books."""
-    for i in range(s.hdr[DIRTY_COUNT]):
-        symbol = np.int64(s.dirty[i])
-        s.symbols[symbol]["dirty"] = 0
+    for i in range(s[DIRTY_COUNT]):
+        symbol = np.int64(dirty(s)[i])
+        symbols(s)[symbol]["dirty"] = 0
         top_write(s, p, symbol)
-    s.hdr[DIRTY_COUNT] = 0
+    s[DIRTY_COUNT] = 0
     p.loop[TOPS_NS] = p.loop[LAST_WORK_NS]
 
 
@@ -236,14 +234,14 @@ def shard_run(s, p):
     start = clock_ns(np.int64(CLOCK_MONOTONIC))
     while True:
         if batch_run(s, p) > 0:
-            if s.hdr[FATAL] != 0:
+            if s[FATAL] != 0:
                 return RETURN_FATAL
             if p.loop[LAST_WORK_NS] - p.loop[TOPS_NS] > TOP_PERIOD_NS:
                 tops_flush(s, p)
             if p.loop[LAST_WORK_NS] - start > CALL_NS:
                 return RETURN_BUSY
             continue
-        if s.hdr[DIRTY_COUNT] > 0:
+        if s[DIRTY_COUNT] > 0:
             tops_flush(s, p)
             continue
         now = clock_ns(np.int64(CLOCK_MONOTONIC))
@@ -290,7 +288,7 @@ def _warm() -> None:
     ports = shard_ports_private(state)
     ports.commands[0] = np.zeros(1, COMMAND)[0]
     ports.command_words[0] = 1
-    shard_run(state, ports)
+    shard_run(state.table, ports)
     rings_pending(ports)
 
 

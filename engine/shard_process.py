@@ -117,7 +117,7 @@ class ShardProcess:
         gc.disable()
         started = False
         while True:
-            outcome = shard_run(self.state, self.ports)
+            outcome = shard_run(self.state.table, self.ports)
             now_ns = time.monotonic_ns()
             if now_ns - self._reported_ns >= REPORT_NS:
                 self.report(now_ns, State.RUNNING)

@@ -10,8 +10,7 @@ Returns 0, or the number of the broken invariant (FATAL): the loop then halts th
 import numpy as np
 
 from engine.book_numba import (
-    ACCOUNTS_CAPACITY, CREATE_UNKNOWN, FATAL, IN_SEQ, IN_TS, SESSIONS_CAPACITY, SESSIONS_USED, SLICE_START,
-    SYMBOLS_CAPACITY, SYMBOLS_USED, TEMPLATE_LOT, TEMPLATE_PX_MAX, TEMPLATE_TICK, OUT_POSITION, TOUCHED, WORK_KIND, symbol_touch,
+    ACCOUNTS_CAPACITY, CREATE_UNKNOWN, FATAL, IN_SEQ, IN_TS, OUT_POSITION, SESSIONS_CAPACITY, SESSIONS_USED, SLICE_START, SYMBOLS_CAPACITY, SYMBOLS_USED, TEMPLATE_LOT, TEMPLATE_PX_MAX, TEMPLATE_TICK, TOUCHED, WORK_KIND, accounts, events, levels, names, orders, owner, sessions, sides, symbol_touch, symbols, texts,
 )  # fmt: skip
 from engine.bulk import PAGE_ROWS_MAX, cancels_run, emit_status, mass_cancel_run, page_run, rows_run
 from engine.emit import (
@@ -101,9 +100,9 @@ def protocol_code(c):
 def owner_code(s, c):
     """201, 202: the command must come from the session's present owner, for its account."""
     session = np.int64(c["session"])
-    if session < 1 or session > s.hdr[SESSIONS_USED]:
+    if session < 1 or session > s[SESSIONS_USED]:
         return np.int64(RejectCode.NOT_LOGGED_ON.value)
-    row = s.sessions[session]
+    row = sessions(s)[session]
     if row["logon"] == 0 or row["logon"] != np.int64(c["logon"]) or row["producer"] != np.int64(c["producer"]):
         return np.int64(RejectCode.NOT_LOGGED_ON.value)
     if row["account"] != c["account"]:
@@ -114,7 +113,7 @@ def owner_code(s, c):
 @helper
 def client_id_code(s, c):
     """203, 204: use up the request's own id. RETRANSMISSION when it names a live order. Returns (code, text row)."""
-    row = s.sessions[np.int64(c["session"])]
+    row = sessions(s)[np.int64(c["session"])]
     client_id = np.int64(c["client_order_id"])
     text_row = np.int64(0)
     if client_id > 0:
@@ -125,7 +124,7 @@ def client_id_code(s, c):
     if c["kind"] == CommandKind.NEW and has_text(c):
         text_row = text_find(s, np.int64(c["account"]), c["text"])
         if text_row > 0:
-            live = s.texts[text_row]["order"] >= 0
+            live = texts(s)[text_row]["order"] >= 0
             return np.int64(RETRANSMISSION if live else RejectCode.DUPLICATE.value), text_row
         text_row = text_insert(s, np.int64(c["account"]), c["text"])
         if text_row == 0:
@@ -136,8 +135,8 @@ def client_id_code(s, c):
 @helper
 def name_find(s, name):
     """Index of the symbol called `name`, 0 when there is none."""
-    for symbol in range(1, np.int64(s.hdr[SYMBOLS_USED]) + 1):
-        if s.names[symbol] == name:
+    for symbol in range(1, np.int64(s[SYMBOLS_USED]) + 1):
+        if names(s)[symbol] == name:
             return np.int64(symbol)
     return np.int64(0)
 
@@ -159,12 +158,12 @@ def name_printable(name):
 @helper
 def symbol_list(s, name, tick, lot, px_max):
     """List an instrument; 0 when the name or the table forbids it."""
-    if s.hdr[SYMBOLS_USED] >= s.hdr[SYMBOLS_CAPACITY] or not name_printable(name):
+    if s[SYMBOLS_USED] >= s[SYMBOLS_CAPACITY] or not name_printable(name):
         return np.int64(0)
-    s.hdr[SYMBOLS_USED] += 1
-    symbol = np.int64(s.hdr[SYMBOLS_USED])
-    s.names[symbol] = name
-    row = s.symbols[symbol]
+    s[SYMBOLS_USED] += 1
+    symbol = np.int64(s[SYMBOLS_USED])
+    names(s)[symbol] = name
+    row = symbols(s)[symbol]
     row["name"] = name
     row["tick"] = tick
     row["lot"] = lot
@@ -183,7 +182,7 @@ def symbol_find(s, c):
     if symbol_id == 0:
         return name_find(s, c["symbol"])
     symbol = symbol_id - symbol_id_of(s, np.int64(0))
-    if symbol < 1 or symbol > s.hdr[SYMBOLS_USED]:
+    if symbol < 1 or symbol > s[SYMBOLS_USED]:
         return np.int64(0)
     return symbol
 
@@ -212,12 +211,12 @@ def step_new(s, c, text_row):
     """NEW after 2xx. Returns (reject code, symbol index)."""
     symbol = symbol_find(s, c)
     if symbol == 0:
-        if c["symbol_id"] != 0 or s.hdr[CREATE_UNKNOWN] == 0:
+        if c["symbol_id"] != 0 or s[CREATE_UNKNOWN] == 0:
             return np.int64(RejectCode.UNKNOWN_SYMBOL.value), symbol
-        symbol = symbol_list(s, c["symbol"], s.hdr[TEMPLATE_TICK], s.hdr[TEMPLATE_LOT], s.hdr[TEMPLATE_PX_MAX])
+        symbol = symbol_list(s, c["symbol"], s[TEMPLATE_TICK], s[TEMPLATE_LOT], s[TEMPLATE_PX_MAX])
         if symbol == 0:
             return np.int64(RejectCode.LISTING_REFUSED.value), symbol
-    if np.int64(c["px"]) > s.symbols[symbol]["px_max"]:
+    if np.int64(c["px"]) > symbols(s)[symbol]["px_max"]:
         return np.int64(RejectCode.OUT_OF_RANGE.value), symbol
     if unsupported(c):
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), symbol
@@ -233,15 +232,15 @@ def target_find(s, c):
     slot = np.int64(-1)
     if c["order_id"] != 0:
         slot = np.int64(c["order_id"]) & SLOT_MASK
-        if c["order_id"] < 0 or slot >= s.orders.shape[0] or s.owner[slot] == 0 or s.orders[slot]["order_id"] != c["order_id"]:
+        if c["order_id"] < 0 or slot >= orders(s).shape[0] or owner(s)[slot] == 0 or orders(s)[slot]["order_id"] != c["order_id"]:
             slot = np.int64(-1)
     elif c["target_client_order_id"] != 0:
         slot = id_find(s, np.int64(c["session"]), np.int64(c["target_client_order_id"]))
     else:
         row = text_find(s, np.int64(c["account"]), c["text"])
         if row > 0:
-            slot = np.int64(s.texts[row]["order"])
-    if slot >= 0 and s.owner[slot] != c["account"]:
+            slot = np.int64(texts(s)[row]["order"])
+    if slot >= 0 and owner(s)[slot] != c["account"]:
         slot = np.int64(-1)
     return slot
 
@@ -249,11 +248,11 @@ def target_find(s, c):
 @helper
 def step_replace(s, c, slot):
     """REPLACE of a live order. Returns the reject code."""
-    row = s.orders[slot]
+    row = orders(s)[slot]
     symbol = np.int64(row["symbol"])
     px = np.int64(c["px"]) if c["px"] != 0 else np.int64(row["px"])
     total = np.int64(c["qty"]) if c["qty"] != 0 else np.int64(row["leaves"]) + np.int64(row["cum"])
-    if px > s.symbols[symbol]["px_max"]:
+    if px > symbols(s)[symbol]["px_max"]:
         return np.int64(RejectCode.OUT_OF_RANGE.value)
     if unsupported(c):
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
@@ -274,7 +273,7 @@ def step_target(s, c):
     slot = target_find(s, c)
     if slot < 0:
         return np.int64(RejectCode.UNKNOWN_ORDER.value), np.int64(0)
-    symbol = np.int64(s.orders[slot]["symbol"])
+    symbol = np.int64(orders(s)[slot]["symbol"])
     code = np.int64(0)
     if c["kind"] == CommandKind.REPLACE:
         code = step_replace(s, c, slot)
@@ -306,7 +305,7 @@ def step_bulk(s, c):
 def emit_retransmission(s, c, text_row):
     """Answer a client id seen before with the state of its live order."""
     if text_row > 0:
-        emit_status(s, np.int64(s.texts[text_row]["order"]))
+        emit_status(s, np.int64(texts(s)[text_row]["order"]))
     else:
         emit_status(s, id_find(s, np.int64(c["session"]), np.int64(c["client_order_id"])))
 
@@ -352,11 +351,11 @@ def packed_text(c):
 @helper
 def session_find(s, account, name):
     """Slot of (account, name); the next free one when it is new, 0 when the table is full."""
-    used = np.int64(s.hdr[SESSIONS_USED])
+    used = np.int64(s[SESSIONS_USED])
     for slot in range(1, used + 1):
-        if s.sessions[slot]["account"] == account and s.sessions[slot]["name"] == name:
+        if sessions(s)[slot]["account"] == account and sessions(s)[slot]["name"] == name:
             return np.int64(slot)
-    return used + 1 if used < s.hdr[SESSIONS_CAPACITY] else np.int64(0)
+    return used + 1 if used < s[SESSIONS_CAPACITY] else np.int64(0)
 
 
 @helper
@@ -366,7 +365,7 @@ def step_session_open(s, c):
     name = packed_text(c)
     if not name_printable(name) or c["text"][8] != 0:
         return np.int64(RejectCode.BAD_FIELD.value)
-    known = account > 0 and account < s.hdr[ACCOUNTS_CAPACITY] and s.accounts[account]["open"] != 0
+    known = account > 0 and account < s[ACCOUNTS_CAPACITY] and accounts(s)[account]["open"] != 0
     if not known or c["producer"] < PRODUCER_SUPERVISOR:
         return np.int64(RejectCode.NOT_AUTHORISED.value)
     logon = np.int64(c["logon"])
@@ -375,11 +374,11 @@ def step_session_open(s, c):
     slot = session_find(s, account, name)
     if slot == 0:
         return np.int64(RejectCode.ID_TABLE_FULL.value)
-    row = s.sessions[slot]
-    if slot <= s.hdr[SESSIONS_USED] and logon <= row["logon"]:
+    row = sessions(s)[slot]
+    if slot <= s[SESSIONS_USED] and logon <= row["logon"]:
         return np.int64(RejectCode.NOT_LOGGED_ON.value)
-    if slot > s.hdr[SESSIONS_USED]:
-        s.hdr[SESSIONS_USED] = slot
+    if slot > s[SESSIONS_USED]:
+        s[SESSIONS_USED] = slot
         row["name"] = name
         row["account"] = account
     row["logon"] = logon
@@ -395,7 +394,7 @@ def step_session_close(s, c):
     code = owner_code(s, c)
     if code != 0:
         return np.int64(RejectCode.NOT_LOGGED_ON.value)
-    row = s.sessions[np.int64(c["session"])]
+    row = sessions(s)[np.int64(c["session"])]
     emit_session(s, np.int64(c["session"]), Reason.SESSION_CLOSED)
     row["logon"] = 0
     if row["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE.value:
@@ -418,7 +417,7 @@ def step_listing(s, c):
 def step_feed_state(s, c):
     """FEED_STATE: one ITCH system event."""
     index = event_new(s, EventKind.SESSION)
-    event = s.events[index]
+    event = events(s)[index]
     event["code"] = c["order_type"]
     event["amount"] = c["amount"]
     event["amount2"] = c["expire_ts"]
@@ -436,10 +435,10 @@ def step_administrative(s, c):
         code = np.int64(RejectCode.NOT_AUTHORISED.value)
     elif kind == CommandKind.OPEN_ACCOUNT:
         account = np.int64(c["account"])
-        if account < 1 or account >= s.hdr[ACCOUNTS_CAPACITY]:
+        if account < 1 or account >= s[ACCOUNTS_CAPACITY]:
             code = np.int64(RejectCode.OUT_OF_RANGE.value)
         else:
-            s.accounts[account]["open"] = 1
+            accounts(s)[account]["open"] = 1
             emit_account_opened(s, account)
     elif kind == CommandKind.LIST_INSTRUMENT:
         code = step_listing(s, c)
@@ -454,7 +453,7 @@ def step_administrative(s, c):
 @helper
 def work_run(s):
     """Go on with the open work."""
-    kind = s.hdr[WORK_KIND]
+    kind = s[WORK_KIND]
     if kind == WORK_SWEEP:
         sweep_run(s)
     elif kind == WORK_CANCELS:
@@ -466,23 +465,23 @@ def work_run(s):
 @helper
 def command_open(s, in_ts):
     """Number and stamp the next command. Time never runs back."""
-    s.hdr[IN_SEQ] += 1
-    if in_ts > s.hdr[IN_TS]:
-        s.hdr[IN_TS] = in_ts
-    s.hdr[SLICE_START] = s.hdr[OUT_POSITION]
-    s.hdr[TOUCHED] = 0
+    s[IN_SEQ] += 1
+    if in_ts > s[IN_TS]:
+        s[IN_TS] = in_ts
+    s[SLICE_START] = s[OUT_POSITION]
+    s[TOUCHED] = 0
 
 
 @helper
 def command_close(s):
     """Flag the last event, test what must hold; returns the broken invariant."""
-    if s.hdr[OUT_POSITION] > s.hdr[SLICE_START]:
+    if s[OUT_POSITION] > s[SLICE_START]:
         close_command(s)
-    symbol = np.int64(s.hdr[TOUCHED])
-    bid, ask = np.int64(s.sides[symbol * 2]["best"]), np.int64(s.sides[symbol * 2 + 1]["best"])
-    if bid >= 0 and ask >= 0 and s.levels[bid]["px"] >= s.levels[ask]["px"]:
-        s.hdr[FATAL] = FATAL_CROSSED
-    return np.int64(s.hdr[FATAL])
+    symbol = np.int64(s[TOUCHED])
+    bid, ask = np.int64(sides(s)[symbol * 2]["best"]), np.int64(sides(s)[symbol * 2 + 1]["best"])
+    if bid >= 0 and ask >= 0 and levels(s)[bid]["px"] >= levels(s)[ask]["px"]:
+        s[FATAL] = FATAL_CROSSED
+    return np.int64(s[FATAL])
 
 
 @helper
@@ -506,7 +505,7 @@ def step_one(s, c, in_ts):
 @helper
 def step_continue(s):
     """CONTINUE: the next slice of the open work, a command of its own."""
-    command_open(s, np.int64(s.hdr[IN_TS]))
+    command_open(s, np.int64(s[IN_TS]))
     work_run(s)
     return command_close(s)
 
@@ -517,10 +516,10 @@ def step_batch(s, commands, start, events_max):
 
     Returns the index of the next command. A broken invariant stops it: hdr[FATAL].
     """
-    first = s.hdr[OUT_POSITION]
+    first = s[OUT_POSITION]
     index = start
-    while index < commands.shape[0] and s.hdr[OUT_POSITION] - first <= events_max and s.hdr[FATAL] == 0:
-        if s.hdr[WORK_KIND] != WORK_NONE:
+    while index < commands.shape[0] and s[OUT_POSITION] - first <= events_max and s[FATAL] == 0:
+        if s[WORK_KIND] != WORK_NONE:
             step_continue(s)
         else:
             c = commands[index]
@@ -532,7 +531,7 @@ def step_batch(s, commands, start, events_max):
 @kernel
 def work_batch(s, events_max):
     """Run the open work on; returns whether any is left."""
-    first = s.hdr[OUT_POSITION]
-    while s.hdr[WORK_KIND] != WORK_NONE and s.hdr[OUT_POSITION] - first <= events_max and s.hdr[FATAL] == 0:
+    first = s[OUT_POSITION]
+    while s[WORK_KIND] != WORK_NONE and s[OUT_POSITION] - first <= events_max and s[FATAL] == 0:
         step_continue(s)
-    return s.hdr[WORK_KIND] != WORK_NONE
+    return s[WORK_KIND] != WORK_NONE

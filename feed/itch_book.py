@@ -65,6 +65,7 @@ class ItchBook:
         self.overflows = 0  # times the books were dropped because they outgrew orders_max
         self.tape_lost = 0
         self.joined_at = 0
+        self._dropped = False  # in this session
         self._locates: dict[str, int] = {}
         self._state = make_state(FIRST_ORDERS, FIRST_LEVELS, 1)
         self._trades: list[_Array] = []
@@ -77,6 +78,7 @@ class ItchBook:
         self._state = make_state(orders, levels, self._state.tape.size)
         self._locates.clear()
         self.joined_at = 0
+        self._dropped = False
 
     def expect(self, sequence: int) -> None:
         """Say which number comes next; if others were due, the books are partial."""
@@ -107,11 +109,12 @@ class ItchBook:
         """
         state = self._state
         if int(state.words[W_ORDERS]) + messages > self.orders_max:
-            self.overflows += 1
-            expected = int(state.words[W_NEXT])
+            joined_at, expected = self.joined_at, int(state.words[W_NEXT])
             self.reset()
-            self._state.words[W_NEXT], self._state.words[W_PARTIAL] = expected, 1
             state = self._state
+            state.words[W_NEXT], state.words[W_PARTIAL] = expected, 1
+            self.joined_at, self._dropped = joined_at, True
+            self.overflows += 1
         orders, levels, tape = state.orders.size - 1, state.levels.size - 1, state.tape.size
         while int(state.words[W_ORDERS]) + messages > orders:
             orders *= 2
@@ -163,7 +166,7 @@ class ItchBook:
         broken = {name: count for name, count in self.violations().items() if count}
         if not self.joined_at:
             return "nothing received yet"
-        if self.overflows:
+        if self._dropped:
             return f"over {self.orders_max} orders: the books were dropped"
         if self.joined_at != 1:
             return f"joined at message {self.joined_at}: what rested before is not known"

@@ -37,6 +37,7 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHARDS_MAX = len(DIGITS)
 EPOCHS = len(DIGITS) ** 3
 SEQUENCE_MAX = 2**62  # a number above it is not ours: malformed
+JUMP_MAX = 2**32  # nor is one this far ahead: it would turn all that follows into duplicates
 BLOCK_COLUMNS = 3  # of the message table: sequence, offset, length
 BLOCK_SEQ, BLOCK_OFFSET, BLOCK_LENGTH = 0, 1, 2
 
@@ -166,6 +167,9 @@ def _judge(state, packets, start, length):
         state[R_MALFORMED] += 1
         return -1
     order = _session_order(state, read_u64(packets, start), read_u16(packets, start + 8))
+    if order == 0 and sequence - state[R_NEXT] > JUMP_MAX:
+        state[R_MALFORMED] += 1
+        return -1
     if order == 2:
         state[R_FOREIGN] += 1
     elif order == -1:

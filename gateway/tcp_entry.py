@@ -1,54 +1,274 @@
-"""The TCP door of the exchange: what it is given.
+"""The TCP door: uvloop, sockets and sleeping around gateway/desk.py.
 
-Cold. `engine/topology.py` builds a GatewayParts and calls serve_gateway; the gateway imports no wiring.
+Hot in `buffer_updated`, `TcpClient.send` and `_poll`. One process, one thread, one event loop.
+
+    recv -> decode (one compiled call) -> a short wait for the shard's answer, if few commands went out -> encode (one call)
+         -> one write per session
+
+Reports come back through `_poll`, in the manner of engine/idle.py: while there is traffic, and YIELD_NS after the last of it, it
+reschedules itself in every turn of the loop and offers the core between turns; then the gateway announces that it sleeps,
+looks once more, and waits for its eventfd (or a socket). `spin` never sleeps, `park` sleeps at once.
+
+Writing goes straight to the socket while nothing waits in user space: no copy, no turn of the loop in between. What the kernel
+does not take is left to uvloop; more than output_bytes_max of that and the client is dropped: uvloop itself would buffer
+without limit. A socket is never written after its transport began to close, for its number could be another's by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import time
+from typing import cast
 
-import numpy as np
+import uvloop
 
-from engine.config import Config
-from engine.counters import Block
-from engine.shm_ring import CommandRings, EventRings
+from engine.counters import State
+from engine.idle import YIELD_NS
+from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, TICK_S, Client, Desk
+from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS, GatewayParts
 
+__all__ = ["COUNTER_LABELS", "HISTOGRAM_LABELS", "Gateway", "GatewayParts", "serve_gateway"]
 
-@dataclass
-class GatewayParts:
-    """All that a gateway needs from outside. Rings may be None: the shards are absent, `reconnect` is asked each 0.5 s.
-
-    tops: BOOK_TOP[shards * symbols_max] (BookTops.records); place of a symbol: shard * symbols_max + index.
-    shard_fds, reader_fd: eventfds; the gateway signals the former when a shard sleeps and sleeps on the latter.
-    next_logon: a number higher than any it gave before, over all gateways of the instance and all restarts.
-    reconnect: gives the parts with rings once the shards are there, else None.
-    shard_up: whether a shard serves (heartbeat); None: always. Asked each 0.1 s, must be cheap.
-    deep_book(symbol_id, depth): rows (price ticks, lots, orders) of both sides, for books deeper than BOOK_TOP; or None.
-    on_ready(port) is called once, when connections are accepted.
-    """
-
-    config: Config
-    producer: int
-    reader: int
-    command_rings: CommandRings | None = None
-    event_rings: EventRings | None = None
-    tops: np.ndarray[Any, Any] | None = None
-    counters: Block | None = None
-    shard_fds: Sequence[int] = field(default_factory=list)
-    reader_fd: int = -1
-    next_logon: Callable[[], int] | None = None
-    reconnect: Callable[[], GatewayParts | None] | None = None
-    shard_up: Callable[[int], bool] | None = None
-    deep_book: Callable[[int, int], tuple[Any, Any]] | None = None
-    on_ready: Callable[[int], None] | None = None
-    port: int | None = None  # instead of config.network.port; 0: any free one
+BACKLOG = 1024
+RECONNECT_S = 0.5
+DRAIN_S = 1.0
+EOF_GRACE_TICKS = 5  # a client that only stopped sending (a pipe into nc) still gets its answers
 
 
-# Labels and histograms of a gateway's counters block (Counters.create); a block may have more, or lack some.
-COUNTER_LABELS = (
-    "connections", "sessions", "lines", "commands", "reports", "slow_lines", "rejects", "busy", "throttled", "bytes_in",
-    "bytes_out", "laps", "events_lost", "output_overflows", "takeovers", "logon_failures", "deferrals",
-)  # fmt: skip
-HISTOGRAM_LABELS = ("gateway_round_trip",)
+class TcpClient(Client, asyncio.BufferedProtocol):
+    """One connection."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.desk = gateway.desk
+        self.transport: asyncio.Transport | None = None
+        self.fd = -1
+        self.ended = 0  # tick at which the other side stopped sending
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.desk.limits.idle_dead_s * 1000))
+        self.transport.set_write_buffer_limits(high=self.desk.limits.output_bytes_max)
+        self.fd = sock.fileno()
+        refusal = self.gateway.admit(transport.get_extra_info("peername"))
+        self.desk.on_connect(self)
+        if refusal:
+            self.desk.drop(self, refusal)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fd, self.transport = -1, None
+        self.desk.on_lost(self)
+        self.gateway.awake()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.gateway.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.gateway.received(self, nbytes)
+
+    def eof_received(self) -> bool:
+        self.ended = self.desk.ticks + 1
+        return True
+
+    def send(self, data: bytes | memoryview) -> None:
+        transport = self.transport
+        if transport is None or self.fd < 0:
+            return
+        self.sent = self.desk.ticks
+        if transport.get_write_buffer_size() == 0:
+            try:
+                taken = os.write(self.fd, data)
+            except BlockingIOError:
+                taken = 0
+            except OSError:
+                self.fd = -1  # the loop will report the loss
+                transport.abort()
+                return
+            if taken == len(data):
+                return
+            data = data[taken:]
+        transport.write(bytes(data))
+        if transport.get_write_buffer_size() > self.desk.limits.output_bytes_max:
+            transport.abort()
+            self.fd = -1
+            self.desk.overflow(self)
+
+    def hang_up(self) -> None:
+        self.fd = -1
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+
+    def pause(self) -> None:
+        if self.transport is not None and self.fd >= 0:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.transport is not None and self.fd >= 0:
+            self.transport.resume_reading()
+
+
+class Gateway:
+    """The event loop's side of a desk."""
+
+    def __init__(self, parts: GatewayParts, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.config = loop, parts.config
+        self.desk = Desk(parts, loop.call_later)
+        self.room = self.desk.buffer.room
+        self.mode = parts.config.idle
+        self.polling = False  # _poll is scheduled
+        self.busy_until = 0
+        self.reader_fd = -1
+        self.arrivals: dict[str, int] = {}  # connections of this second, by address
+        self.server: asyncio.Server | None = None
+        self._watch()
+
+    # ------------------------------------------------------------------------------- sleeping and waking
+    def _watch(self) -> None:
+        if self.desk.codec is None:
+            return
+        if self.reader_fd >= 0:
+            self.loop.remove_reader(self.reader_fd)
+        self.reader_fd = self.desk.parts.reader_fd
+        if self.reader_fd >= 0:
+            self.loop.add_reader(self.reader_fd, self._signalled)
+        self.awake()
+
+    def _signalled(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.reader_fd)
+        self.awake()
+
+    def awake(self) -> None:
+        """There is, or will be, something to send: look in every turn of the loop from now on."""
+        if not self.polling and self.desk.codec is not None:
+            self.polling = True
+            self.desk.codec.sleep_end()
+            self.loop.call_soon(self._poll)
+
+    def _poll(self) -> None:
+        desk, codec = self.desk, self.desk.codec
+        if codec is None:
+            self.polling = False
+            return
+        worked = desk.pump()
+        if desk.waiting:
+            worked = bool(desk.retry()) or worked
+        now = time.monotonic_ns()
+        if worked:
+            self.busy_until = now + YIELD_NS
+        elif self.mode != "spin":
+            if self.mode == "park" or (now > self.busy_until and not desk.waiting):
+                codec.sleep_announce()
+                if not codec.behind():
+                    self.polling = False
+                    return
+                codec.sleep_end()
+            else:
+                os.sched_yield()
+        self.loop.call_soon(self._poll)
+
+    # ------------------------------------------------------------------------------- connections
+    def admit(self, peer: object) -> str:
+        """Why a new connection may not stay; empty when it may."""
+        limits = self.config.gateway
+        if len(self.desk.clients) >= limits.connections_max:
+            return f"the gateway has {limits.connections_max} connections, no more fit"
+        if limits.connections_per_ip_per_s and isinstance(peer, tuple):
+            count = self.arrivals[peer[0]] = self.arrivals.get(peer[0], 0) + 1
+            if count > limits.connections_per_ip_per_s:
+                return f"more than {limits.connections_per_ip_per_s} connections a second from {peer[0]}"
+        return ""
+
+    def received(self, client: TcpClient, count: int) -> None:
+        """Bytes of a client lie in the receive buffer."""
+        published = self.desk.on_bytes(client, count)
+        if 0 < published <= SPIN_COMMANDS_MAX:
+            self.desk.pump(SPIN_NS)
+        if published or client.backlog is not None:
+            self.busy_until = time.monotonic_ns() + YIELD_NS
+            self.awake()
+
+    # ------------------------------------------------------------------------------- running
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain."""
+        network, parts = self.config.network, self.desk.parts
+        port = network.port if parts.port is None else parts.port
+        self.server = await self.loop.create_server(lambda: TcpClient(self), network.host, port, backlog=BACKLOG)
+        if parts.on_ready is not None:
+            parts.on_ready(self.server.sockets[0].getsockname()[1])
+        ticker = self.loop.create_task(self._ticker())
+        try:
+            await stop.wait()
+        finally:
+            ticker.cancel()
+            self.server.close()
+            await self._drain()
+            if self.reader_fd >= 0:
+                self.loop.remove_reader(self.reader_fd)
+
+    async def _ticker(self) -> None:
+        # The desk's clock. Also asks for the shards while there are none.
+        due = self.loop.time()
+        while True:
+            due = max(due + TICK_S, self.loop.time())
+            await asyncio.sleep(due - self.loop.time())
+            self.desk.tick()
+            if self.desk.ticks * TICK_S % 1.0 < TICK_S:
+                self.arrivals.clear()
+            self._ended_close()
+            if self.desk.codec is None and self.desk.ticks % round(RECONNECT_S / TICK_S) == 0:
+                self._reconnect()
+            self.awake()
+
+    def _ended_close(self) -> None:
+        for client in list(self.desk.clients):
+            if isinstance(client, TcpClient) and client.ended and self.desk.ticks - client.ended >= EOF_GRACE_TICKS:
+                self.desk.drop(client, "end of input")
+
+    def _reconnect(self) -> None:
+        ask = self.desk.parts.reconnect
+        parts = ask() if ask is not None else None
+        if parts is not None and parts.command_rings is not None:
+            self.desk.attach(parts)
+            self._watch()
+
+    async def _drain(self) -> None:
+        # Everybody is told; every session is closed on its shards, however long their rings need (up to DRAIN_S).
+        for client in list(self.desk.clients):
+            self.desk.drop(client, "the gateway is shutting down")
+        until = self.loop.time() + DRAIN_S
+        while self.desk.sessions.close_queue and self.desk.codec is not None and self.loop.time() < until:
+            self.desk.sessions.closes_flush(time.monotonic_ns())
+            await asyncio.sleep(0.005)
+        self.mode = "park"
+        await asyncio.sleep(0)  # transports flush what was written
+
+
+def serve_gateway(parts: GatewayParts) -> int:
+    """Be a gateway until SIGTERM or SIGINT; returns the exit code."""
+
+    async def serve() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        gateway = Gateway(parts, loop)
+        gc.collect()
+        gc.freeze()  # what lives from here on is what a collection has to look at
+        await gateway.run(stop)
+
+    if parts.counters is not None:
+        parts.counters.set("pid", os.getpid())
+        parts.counters.set("state", int(State.STARTING))
+    try:
+        uvloop.run(serve())
+    finally:
+        if parts.counters is not None:
+            parts.counters.set("state", int(State.STOPPED))
+    return 0

@@ -173,6 +173,8 @@ class Bot:
     def _take(self, report: Report) -> None:
         stats = self.stats
         stats.reports += 1
+        if not self.client.core.own(report):
+            return  # somebody trades by hand on this account
         number = int(report.id or 0)
         if isinstance(report, Accepted):
             sent = self._sent_ns.pop(number, 0)

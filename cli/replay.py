@@ -141,6 +141,8 @@ class TcpVenue:
                 return
 
     def _take(self, report: Report) -> None:
+        if not self.client.core.own(report):
+            return
         if isinstance(report, Rejected):
             what = f"request with id {report.id or '?'}"
             raise CommandError(f"the exchange refused {what}: {report.text} ({report.code})")

@@ -54,13 +54,14 @@ CANCEL_ON_DISCONNECT = ("none", "day", "all")
 T = TypeVar("T")
 Number = Decimal | int | str | float
 Line = dict[str, Any]
+Takes = Callable[[Line, Report | None], tuple[bool, bool]]
 
 
 @dataclass(slots=True, eq=False)
 class Answer:
     """What one request waits for. `takes(line, report)`: is it part of it, and does it end it."""
 
-    takes: Callable[[Line, Report | None], tuple[bool, bool]]
+    takes: Takes
     lines: list[Line] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     done: bool = False
@@ -161,6 +162,8 @@ class ClientCore:
             raise ProtocolError(f"the exchange sent a line without a type: {piece[:80]!r}")
         if kind == "heartbeat":
             return None
+        if kind == "logon":
+            self._logged_on(line)
         if kind == "test_request":
             self._output += b'{"type":"heartbeat"}\n'
             return None
@@ -170,6 +173,18 @@ class ClientCore:
             self.received += 1
             self._count(report)
         return self._give(line, report)
+
+    def _logged_on(self, line: Line) -> None:
+        # Comes a second time when shards that were not running at logon have come up.
+        logon = self.logon = Logon.of(line)
+        self.session = logon.session or self.session
+        self.last_id = max(self.last_id, logon.last_id)
+        for shard, seq in logon.seq.items():
+            self.seq[shard] = max(seq, self.seq.get(shard, 0))
+
+    def own(self, report: Report) -> bool:
+        """Whether a report is about this session's orders, not another session of the account."""
+        return report.session in (self.session, "")
 
     def _count(self, report: Report) -> None:
         if report.seq:
@@ -265,9 +280,7 @@ class ClientCore:
             "tag": tag,
         }
 
-    def _request(
-        self, line: Line, takes: Callable[[Line, Report | None], tuple[bool, bool]]
-    ) -> Request:
+    def _request(self, line: Line, takes: Takes) -> Request:
         if self.closed is not None:
             raise self.closed
         answer = Answer(takes)
@@ -293,21 +306,19 @@ class ClientCore:
         }
         answer = yield self._query(line)
         _raise_refusal(answer)
-        self.logon = Logon.of(answer.lines[-1])
-        self.session = self.logon.session or self.session
-        self.last_id = max(self.last_id, self.logon.last_id)
-        self.seq = dict(self.logon.seq)
-        return self.logon
+        return self.logon or Logon.of(answer.lines[-1])
 
     def place(self, line: Line) -> Conversation[Order]:
         """Send a new order (a line of `order_line`)."""
-        answer = yield self._request(line, _of_order(line["id"]))
+        answer = yield self._request(line, self._of_order(line["id"]))
         _raise_refusal(answer)
         return Order.of(answer.reports)
 
     def cancel(self, target: Line) -> Conversation[Order]:
         """Cancel one order (a line of `target_line`)."""
-        answer = yield self._request({"type": "cancel", **target}, _of_target(target, (Canceled,)))
+        answer = yield self._request(
+            {"type": "cancel", **target}, self._of_target(target, Canceled)
+        )
         _raise_refusal(answer)
         return Order.of(answer.reports)
 
@@ -321,7 +332,7 @@ class ClientCore:
             "qty": None if qty is None else decimal_text(qty),
             "price": None if price is None else decimal_text(price),
         }
-        answer = yield self._request(line, _of_target(target, (Replaced, Canceled)))
+        answer = yield self._request(line, self._of_target(target, Replaced, Canceled))
         _raise_refusal(answer)
         return Order.of(answer.reports)
 
@@ -336,7 +347,7 @@ class ClientCore:
 
     def order(self, target: Line) -> Conversation[Order]:
         """Ask where one order stands."""
-        answer = yield self._request({"type": "order", **target}, _of_target(target, (Status,)))
+        answer = yield self._request({"type": "order", **target}, self._of_target(target, Status))
         _raise_refusal(answer)
         return Order.of(answer.reports)
 
@@ -391,6 +402,34 @@ class ClientCore:
         _raise_refusal(answer)
         return answer.lines[-1]
 
+    # ------------------------------------------------------------- which reports answer a request
+    def _of_order(self, own: Id) -> Takes:
+        def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+            if report is None or report.id != own or not self.own(report):
+                return False, False
+            return True, _ends(report)
+
+        return takes
+
+    def _of_target(self, target: Line, *begins: type[Report]) -> Takes:
+        order_id, client_id = target.get("order_id"), target.get("target_id")
+        begun = False
+
+        def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+            nonlocal begun
+            if report is None:
+                return False, False
+            if order_id is not None:
+                named = report.order_id == order_id
+            else:
+                named = self.own(report) and client_id in (report.id, report.raw.get("target_id"))
+            if not named or not (begun or isinstance(report, (*begins, Rejected))):
+                return False, False
+            begun = True
+            return True, _ends(report)
+
+        return takes
+
 
 def target_line(
     order: "Order | int | None", id: Id | None, symbol: str | None, shard: int | None
@@ -408,10 +447,14 @@ def target_line(
 
 
 # ------------------------------------------------------------------- which lines answer a request
-_ENDS = (Rejected, Booked, Expired, Canceled, Status)
+def _ends(report: Report) -> bool:
+    filled = isinstance(report, Fill) and report.leaves == 0
+    return (
+        report.last or filled or isinstance(report, Rejected | Booked | Expired | Canceled | Status)
+    )
 
 
-def _of_mark(kind: str, mark: str) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+def _of_mark(kind: str, mark: str) -> Takes:
     # What the gateway answers by itself repeats the request's mark; only a refusal may come
     # without.
     def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
@@ -423,39 +466,7 @@ def _of_mark(kind: str, mark: str) -> Callable[[Line, Report | None], tuple[bool
     return takes
 
 
-def _of_order(own: Id) -> Callable[[Line, Report | None], tuple[bool, bool]]:
-    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
-        if report is None or report.id != own or isinstance(report, Summary):
-            return False, False
-        filled = isinstance(report, Fill) and report.leaves == 0
-        return True, report.last or filled or isinstance(report, _ENDS)
-
-    return takes
-
-
-def _of_target(
-    target: Line, begins: tuple[type[Report], ...]
-) -> Callable[[Line, Report | None], tuple[bool, bool]]:
-    order_id, client_id = target.get("order_id"), target.get("target_id")
-    begun = False
-
-    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
-        nonlocal begun
-        if report is None:
-            return False, False
-        named = report.order_id == order_id if order_id is not None else report.id == client_id
-        if not named or not (begun or isinstance(report, (*begins, Rejected))):
-            return False, False
-        begun = True
-        filled = isinstance(report, Fill) and report.leaves == 0
-        return True, report.last or filled or isinstance(report, _ENDS)
-
-    return takes
-
-
-def _of_mass(
-    summaries: int, row: type[Report] = Canceled
-) -> Callable[[Line, Report | None], tuple[bool, bool]]:
+def _of_mass(summaries: int, row: type[Report] = Canceled) -> Takes:
     left = summaries
 
     def takes(line: Line, report: Report | None) -> tuple[bool, bool]:

@@ -172,6 +172,7 @@ WRONG_COMMAND_RINGS = {
 }
 
 
+@pytest.mark.slow
 def test_command_ring_runs_every_command_once_whole_in_order_whoever_dies_twice() -> None:
     assert explore(command_ring()) > 5_000
 
@@ -296,6 +297,7 @@ WRONG_EVENT_RINGS = [
 ]
 
 
+@pytest.mark.slow
 def test_event_ring_reader_never_accepts_a_torn_event_whoever_dies_twice() -> None:
     assert explore(event_ring()) > 5_000
 
@@ -391,6 +393,7 @@ WRONG_HANDSHAKES = [
 ]
 
 
+@pytest.mark.slow
 def test_sleeper_always_wakes_whenever_the_publisher_dies() -> None:
     assert explore(handshake()) > 500
 
@@ -489,6 +492,7 @@ WRONG_BOOK_TOPS = [
 ]
 
 
+@pytest.mark.slow
 def test_book_top_is_read_whole_or_not_whoever_dies_twice() -> None:
     assert explore(book_top()) > 500
 

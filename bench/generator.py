@@ -42,6 +42,7 @@ from bench.wire import (
     stream_of,
 )
 from bench.workload import TradeTally, named, to_commands
+from engine.jit import warm_up
 
 NICE = 5
 _MOLD_HEADER = struct.Struct(">10sQH")
@@ -122,7 +123,7 @@ def bulk(
         seconds = drive(sock, stream.lines, answers, window=window)
         cpu = time.process_time() - cpu
         fault = _answer_fault(answers, stream)
-        clear_book(sock, answers)
+        clear_book(sock, answers, stream.symbols)
     return {
         "per_s": stream.lines.ends.size / seconds,
         "fault": fault,
@@ -155,7 +156,7 @@ def rate(
         plan = time.monotonic_ns() + 1_000_000 + (np.arange(count) * (1e9 / per_s)).astype(np.int64)
         seconds = drive(sock, stream.lines, answers, window=window, plan=plan)
         fault = _answer_fault(answers, stream)
-        clear_book(sock, answers)
+        clear_book(sock, answers, stream.symbols)
     latencies = answers.matcher.answered_ns[-count:] - plan
     return percentiles_us(latencies) | {"achieved_per_s": count / seconds, "fault": fault}
 
@@ -176,7 +177,7 @@ def round_trip(
             wrong += b'"id":%s,' % own not in chunk
             answers.feed(chunk)
         fault = _answer_fault(answers, stream)
-        clear_book(sock, answers)
+        clear_book(sock, answers, stream.symbols)
     if wrong:
         fault = f"{wrong} answers were not to the order just sent; {fault}"
     return percentiles_us(done.latencies_ns) | {"fault": fault}
@@ -210,7 +211,7 @@ def feed_delay(
     ):
         latencies, packets = _feed_series(sock, receiver, _feed_orders(operations), per_s)
         answers = fresh_answers(stream_of("tiny", None))
-        clear_book(sock, answers)
+        clear_book(sock, answers, ["AAPL"])
     wrong = 0
     for k, packet in enumerate(packets):
         _, _, count = _MOLD_HEADER.unpack_from(packet)
@@ -266,41 +267,46 @@ def _feed_series(
 
 def ring_paced(instance: str, mix: str, operations: int, per_s: float) -> dict[str, Any]:
     """Commands into the shard's ring at planned times, events out of its ring; no gateway."""
-    workload = named(mix)
-    client = RingClient(instance)
-    try:
-        commands, tally = _ring_commands(client, mix, operations), TradeTally()
-        client.run(commands[: workload.prefill], tally)
-        latencies = client.paced(commands[workload.prefill :], int(1e9 / per_s))
-        client.clear_book()
-        laps = client.reader.laps
-    finally:
-        client.close()
-    return percentiles_us(latencies) | {"fault": f"lapped {laps} times" if laps else ""}
+    with _RingRun(instance, mix, operations) as run:
+        latencies = run.client.paced(run.commands, int(1e9 / per_s))
+        run.end()
+    return percentiles_us(latencies) | {"fault": run.fault}
 
 
 def ring_bulk(instance: str, mix: str, operations: int | None) -> dict[str, Any]:
     """A workload through the shard's rings as fast as the window lets it, the answer checked."""
     stream = stream_of(mix, operations)
-    client, tally = RingClient(instance), TradeTally()
-    try:
-        commands = _ring_commands(client, mix, operations)
-        prefill = stream.workload.prefill
-        client.run(commands[:prefill], tally)
-        seconds = client.run(commands[prefill:], tally)
-        fault = outcome_void(tally.outcome, stream.expected)
-        client.clear_book()
-    finally:
-        client.close()
-    return {"per_s": (commands.size - prefill) / seconds, "fault": fault}
+    with _RingRun(instance, mix, operations) as run:
+        seconds = run.client.run(run.commands, run.tally)
+        fault = outcome_void(run.tally.outcome, stream.expected)
+        run.end()
+    return {"per_s": run.commands.size / seconds, "fault": fault or run.fault}
 
 
-def _ring_commands(client: RingClient, mix: str, operations: int | None) -> npt.NDArray[np.void]:
-    workload = named(mix)
-    client.open_session(f"r{next(_sessions)}")
-    end = None if operations is None else workload.prefill + operations
-    ids = client.symbol_ids(workload.mix.symbols)
-    return client.own(to_commands(workload.records[:end], ids))
+class _RingRun:
+    """A ring client with a fresh session and the workload's book filled."""
+
+    def __init__(self, instance: str, mix: str, operations: int | None) -> None:
+        workload, self.tally, self.fault = named(mix), TradeTally(), ""
+        self.client = RingClient(instance)
+        self.client.open_session(f"r{next(_sessions)}")
+        self._ids = self.client.symbol_ids(workload.mix.symbols)
+        end = None if operations is None else workload.prefill + operations
+        commands = self.client.own(to_commands(workload.records[:end], self._ids))
+        self.client.run(commands[: workload.prefill], self.tally)
+        self.commands = commands[workload.prefill :]
+
+    def end(self) -> None:
+        """Empty the book for the next run."""
+        self.client.clear_book(self._ids)
+        if self.client.reader.laps:
+            self.fault = f"lapped {self.client.reader.laps} times"
+
+    def __enter__(self) -> "_RingRun":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
 
 
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -337,6 +343,7 @@ def _main() -> None:
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.core})
     os.nice(options.nice)
+    warm_up()  # nothing compiles while something is measured
     _serve()
 
 

@@ -35,6 +35,7 @@ from engine.records import (
     COMMAND_WORDS,
     EVENT_SLOT,
     EVENT_SLOT_WORDS,
+    CommandFlag,
     CommandKind,
     EventFlag,
     EventKind,
@@ -174,20 +175,26 @@ class RingClient:
         self.reader = self.producer = None  # type: ignore[assignment]
         self._instance.close()
 
-    def _exchange(self, commands: npt.NDArray[np.void], kind: EventKind) -> list[np.void]:
-        # Send a few commands; give the events of one kind up to the last command's end.
+    def _exchange(
+        self, commands: npt.NDArray[np.void], kind: EventKind
+    ) -> list[npt.NDArray[np.void]]:
+        # Send a few commands; give the events of one kind up to the end of the last command.
         first = self.producer.position[_SHARD]
         self._push_all(commands)
         last, found = first + commands.size, []
         deadline = time.monotonic() + STALL_NS / 1e9
         while time.monotonic() < deadline:
-            for event in self.reader.poll(self._out):
-                if event["receipt_producer_seq"] > first:
-                    if event["kind"] in (kind, EventKind.REJECTED):
-                        found.append(event.copy())
-                    ended = event["flags"] & EventFlag.LAST and found  # a slice ends, too
-                    if ended and event["receipt_producer_seq"] == last:
-                        return found
+            events = self.reader.poll(self._out)
+            mine = events[events["receipt_producer_seq"] > first]
+            found += list(mine[np.isin(mine["kind"], (kind, EventKind.REJECTED))].copy())
+            ended = mine[(mine["flags"] & EventFlag.LAST) != 0]["receipt_producer_seq"]
+            if (
+                found
+                and ended.size
+                and ended.max() == last
+                and found[-1]["receipt_producer_seq"] == last
+            ):
+                return found
         raise RingError(f"no answer to {commands.size} commands of kind {commands['kind'][0]}")
 
     def _push_all(self, commands: npt.NDArray[np.void]) -> None:
@@ -259,12 +266,18 @@ class RingClient:
             raise RingError(f"{answered} of {commands.size} commands were answered")
         return latencies
 
-    def clear_book(self) -> int:
-        """Cancel everything of the account; returns how many orders that were."""
-        command = self.own(np.zeros(1, COMMAND))
-        command["kind"] = CommandKind.MASS_CANCEL
-        summaries = self._exchange(command, EventKind.SUMMARY)
-        return int(summaries[-1]["qty"])
+    def clear_book(self, symbol_ids: npt.NDArray[np.int32]) -> int:
+        """Cancel everything of the account, symbol by symbol; returns how many orders that were.
+
+        One cancel of all symbols may emit more events than the ring holds for this slow reader.
+        """
+        cleared = 0
+        for symbol_id in symbol_ids.tolist():
+            command = self.own(np.zeros(1, COMMAND))
+            command["kind"], command["symbol_id"] = CommandKind.MASS_CANCEL, symbol_id
+            command["flags"] = CommandFlag.BY_SYMBOL
+            cleared += int(self._exchange(command, EventKind.SUMMARY)[-1]["qty"])
+        return cleared
 
 
 def outcome_void(found: Outcome, expected: Outcome) -> str:

@@ -1,0 +1,1 @@
+"""Trading scenarios as text files, and the language they are written in (README.md)."""

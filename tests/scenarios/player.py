@@ -1,0 +1,328 @@
+"""Plays a scenario on the model or on the engine, and compares what it says with what came back.
+
+Cold; used by tests only. What a line does not state is not compared here: the differential test
+compares every field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from engine.records import (
+    SLOT_BITS,
+    UNSTATED,
+    CommandFlag,
+    CommandKind,
+    EventFlag,
+    EventKind,
+    OrderState,
+    OrderType,
+    Reason,
+    RejectCode,
+    Role,
+    Side,
+    TimeInForce,
+    pack_name,
+)
+from tests.model.desk_model import BLANK_COMMAND, SUPERVISOR
+from tests.scenarios.language import Line, Scenario, ScenarioError
+
+Event = dict[str, Any]
+Command = dict[str, Any]
+
+DEFAULT_SYMBOL = "ABC"
+FLAG_WORDS = {"kept": EventFlag.KEPT, "left": EventFlag.LEFT_BOOK, "trades": EventFlag.WILL_TRADE}
+ALIASES = {"ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id"}
+RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS}
+STYLES: dict[str, dict[str, int]] = {
+    "ioc": {"tif": int(TimeInForce.IOC)},
+    "fok": {"tif": int(TimeInForce.FOK)},
+    "market": {"order_type": int(OrderType.MARKET)},
+    "post-only": {"flags": int(CommandFlag.POST_ONLY)},
+    "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
+    "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},
+    "own-session": {"flags": int(CommandFlag.BY_SESSION)},
+    "buys": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.BUY)},
+    "sells": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.SELL)},
+}
+ADMINISTRATIVE = {
+    "open-account": CommandKind.OPEN_ACCOUNT,
+    "list": CommandKind.LIST_INSTRUMENT,
+    "feed": CommandKind.FEED_STATE,
+    "time": CommandKind.TIME,
+}
+VERBS = {
+    "buy": CommandKind.NEW,
+    "sell": CommandKind.NEW,
+    "cancel": CommandKind.CANCEL,
+    "replace": CommandKind.REPLACE,
+    "mass-cancel": CommandKind.MASS_CANCEL,
+    "status": CommandKind.QUERY_ORDER,
+    "open-orders": CommandKind.QUERY_OPEN_ORDERS,
+    "logon": CommandKind.SESSION_OPEN,
+    "logoff": CommandKind.SESSION_CLOSE,
+}
+
+
+class Venue(Protocol):
+    """What plays a scenario: the model or the engine."""
+
+    def apply(self, command: Command) -> list[Event]: ...
+
+    def state_digest(self) -> str: ...
+
+    def check(self) -> None: ...
+
+    def level_orders(self, symbol: str, side: int) -> list[tuple[int, int, int, int]]:
+        """(price, order counter, account, leaves) in priority order."""
+        ...
+
+
+class Player:
+    """Plays one scenario on one venue."""
+
+    def __init__(self, scenario: Scenario, venue: Venue) -> None:
+        self.scenario, self.venue = scenario, venue
+        self.labels: dict[str, int] = {}  # label -> order counter
+        accounts = int(scenario.settings.get("accounts", 3))
+        # (account, session name) -> slot, logon number, producer
+        self.sessions = {(n, "local"): (n, 1, SUPERVISOR) for n in range(1, accounts + 1)}
+        self.symbols = [i.symbol for i in scenario.instruments] or [DEFAULT_SYMBOL]
+        self.digest = ""
+
+    def play(self) -> None:
+        """Play all lines; ScenarioError says which line expected what."""
+        for line in self.scenario.lines:
+            try:
+                self._play(line)
+            except ScenarioError as error:
+                place = f"{self.scenario.path.name}:{line.number}"
+                raise ScenarioError(f"{place}: {line.text}\n{error}") from None
+            except (KeyError, ValueError, IndexError) as error:
+                place = f"{self.scenario.path.name}:{line.number}"
+                raise ScenarioError(f"{place}: cannot read {line.text!r}: {error!r}") from error
+
+    def _play(self, line: Line) -> None:
+        words = line.text.split()
+        if words[0] == "book":
+            self._check_book(words[1] if len(words) > 1 else self.symbols[0], line)
+        elif words == ["remember", "state"]:
+            self.digest = self.venue.state_digest()
+        elif words == ["same", "state"]:
+            if self.venue.state_digest() != self.digest:
+                raise ScenarioError("    the state is not what it was")
+        elif words[0] == "repeat":
+            for _ in range(int(words[1])):
+                self._command(line, words[2:])
+        else:
+            self._command(line, words)
+        self.venue.check()
+
+    # ------------------------------------------------------------------------------- commands
+    def _command(self, line: Line, words: list[str]) -> None:
+        label = ""
+        if "as" in words:
+            label = words.pop(words.index("as") + 1)
+            words.remove("as")
+            if label in RESERVED:
+                raise ScenarioError(
+                    f"    {label!r} cannot name an order: it is a word of the language"
+                )
+        command = self._build(words)
+        events = self.venue.apply(command)
+        for event in events:
+            if event["kind"] == EventKind.ACCEPTED and label:
+                self.labels[label] = event["order_id"] >> SLOT_BITS
+            if event["kind"] == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_OPENED:
+                name = event["text"].decode()
+                who = (event["account"], name)
+                self.sessions[who] = (event["session"], command["logon"], command["producer"])
+        if line.expected is None:
+            if any(event["kind"] == EventKind.REJECTED for event in events):
+                raise ScenarioError(f"    was refused: {self._told(events)}")
+            return
+        if len(events) != len(line.expected):
+            count = f"    {len(line.expected)} events expected, {len(events)} came"
+            raise ScenarioError(f"{count}:\n{self._told(events)}")
+        for wanted, event in zip(line.expected, events, strict=True):
+            wrong = self._differs(wanted, event)
+            if wrong:
+                raise ScenarioError(f"    {wanted!r}: {wrong}; came:\n{self._told(events)}")
+
+    def _build(self, words: list[str]) -> Command:
+        fields: Command = {}
+        if "with" in words:
+            at = words.index("with")
+            for word in words[at + 1 :]:
+                name, value = word.split("=")
+                if name not in BLANK_COMMAND:
+                    raise ScenarioError(f"    a command has no field {name!r}")
+                fields[name] = int(value, 0)
+            words = words[:at]
+        who, verb, *rest = words
+        command = BLANK_COMMAND.copy()
+        if who == "admin":
+            command.update(self._administrative(verb, rest))
+        else:
+            command.update(self._who(who, verb))
+            for word in self._paired(rest, command):
+                self._argument(command, word)
+        return command | fields
+
+    def _administrative(self, verb: str, rest: list[str]) -> Command:
+        fields: Command = {"kind": int(ADMINISTRATIVE[verb]), "producer": SUPERVISOR}
+        if verb == "open-account":
+            fields["account"] = int(rest[0])
+        elif verb == "list":
+            fields |= {"symbol": pack_name(rest[0]), "amount": 10**9, "expire_ts": 10**9}
+            fields["px2"] = int(rest[1].removeprefix("max="))
+        elif verb == "feed":
+            fields["order_type"] = ord(rest[0])
+        return fields
+
+    def _who(self, who: str, verb: str) -> Command:
+        letter, _, name = who.partition("/")
+        name = name or "local"
+        account = ord(letter) - ord("A") + 1
+        slot, logon, producer = self.sessions.get((account, name), (99, 0, SUPERVISOR))
+        kind = VERBS[verb]
+        fields: Command = {"kind": int(kind), "account": account, "producer": producer}
+        if kind == CommandKind.SESSION_OPEN:
+            return fields | {"logon": logon + 1, "text": name.encode()}
+        fields |= {"session": slot, "logon": logon}
+        if kind == CommandKind.NEW:
+            fields |= {"side": int(verb == "sell"), "order_type": int(OrderType.LIMIT)}
+            fields["symbol"] = pack_name(self.symbols[0])
+        elif kind == CommandKind.REPLACE:
+            fields |= {"side": UNSTATED, "tif": UNSTATED}
+        return fields
+
+    def _paired(self, words: list[str], command: Command) -> Iterator[str]:
+        # Takes out the words that come in pairs: on SYMBOL, after ORDER, rows N, tag N.
+        rest = iter(words)
+        for word in rest:
+            if word == "on":
+                command["symbol"] = pack_name(next(rest))
+                if command["kind"] != CommandKind.NEW:
+                    command["flags"] |= int(CommandFlag.BY_SYMBOL)
+            elif word == "after":
+                command["order_id"] = self.labels[next(rest)] << SLOT_BITS
+            elif word == "rows":
+                command["qty"] = int(next(rest))
+            elif word == "tag":
+                command["tag"] = int(next(rest))
+                if command["kind"] == CommandKind.MASS_CANCEL:
+                    command["flags"] |= int(CommandFlag.BY_TAG)
+            elif word != "to":
+                yield word
+
+    def _argument(self, command: Command, word: str) -> None:
+        amount = re.fullmatch(r"(-?\d+)?(?:@(-?\d+))?", word)
+        if word in STYLES:
+            for name, value in STYLES[word].items():
+                command[name] = command["flags"] | value if name == "flags" else value
+        elif amount:
+            command["qty"], command["px"] = int(amount[1] or 0), int(amount[2] or 0)
+        elif word.startswith("id="):
+            command["client_order_id"] = int(word[3:])
+        elif word.startswith("#"):
+            command["target_client_order_id"] = int(word[1:])
+        elif word.startswith('"') and word.endswith('"'):
+            command["flags"] |= int(CommandFlag.TEXT_ID)
+            command["text"] = word[1:-1].encode()
+        elif word.startswith("order:"):
+            command["order_id"] = int(word[6:]) << SLOT_BITS
+        elif word in self.labels:
+            command["order_id"] = self.labels[word] << SLOT_BITS
+        else:
+            raise ScenarioError(f"    what is {word!r}?")
+
+    # ---------------------------------------------------------------------------- expectations
+    def _differs(self, wanted: str, event: Event) -> str:
+        kind, *words = wanted.split()
+        if EventKind(event["kind"]).name != kind:
+            return f"it is {EventKind(event['kind']).name}"
+        for word in words:
+            for name, value in self._meaning(word, event):
+                if event[name] != value:
+                    return f"{word}: {name} is {event[name]}"
+        flags = sum(int(flag) for flag in FLAG_WORDS.values()) & event["flags"]
+        if kind == "REPLACED" and flags != sum(
+            int(flag) for name, flag in FLAG_WORDS.items() if name in words
+        ):
+            return f"its flags are {[name for name, flag in FLAG_WORDS.items() if flag & flags]}"
+        return ""
+
+    def _meaning(self, word: str, event: Event) -> Iterator[tuple[str, Any]]:
+        # The fields and values that a word of an expectation stands for.
+        amount = re.fullmatch(r"(\d+)?(?:@(\d+))?", word)
+        if event["kind"] == EventKind.REJECTED and word.isdigit():
+            yield "code", int(word)
+        elif amount:
+            yield from [("qty", int(amount[1]))] if amount[1] else []
+            yield from [("px", int(amount[2]))] if amount[2] else []
+        elif word in FLAG_WORDS:
+            return
+        elif word in ("maker", "taker"):
+            yield "role", int(Role[word.upper()])
+        elif word in ("public", "private"):
+            yield (
+                "feed_seq",
+                event["feed_seq"] if (word == "public") == (event["feed_seq"] > 0) else word,
+            )
+        elif "=" in word:
+            name, value = word.split("=")
+            yield ALIASES.get(name, name), value.encode() if name == "text" else int(value)
+        elif word in self.labels:
+            counter = event["order_id"] >> SLOT_BITS
+            yield "order_id", event["order_id"] if counter == self.labels[word] else word
+        elif event["kind"] == EventKind.REJECTED:
+            yield "code", int(RejectCode[word])
+        elif event["kind"] == EventKind.STATUS:
+            yield "role", int(OrderState[word.upper()])
+        else:
+            yield "reason", int(Reason[word.upper()])
+
+    def _told(self, events: list[Event]) -> str:
+        return "\n".join(f"        {self._tell(event)}" for event in events)
+
+    def _tell(self, event: Event) -> str:
+        # The event in the language of the scenarios, to be read or pasted.
+        names = {counter: label for label, counter in self.labels.items()}
+        words = [EventKind(event["kind"]).name, names.get(event["order_id"] >> SLOT_BITS, "")]
+        if event["code"]:
+            words.append(str(event["code"]))
+        words.append(f"{event['qty'] or ''}" + (f"@{event['px']}" if event["px"] else ""))
+        if event["kind"] == EventKind.FILL:
+            words.append(Role(event["role"]).name.lower())
+        words += [name for name, flag in FLAG_WORDS.items() if event["flags"] & flag]
+        words += [Reason(event["reason"]).name.lower()] if event["reason"] else []
+        for name in ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before"):
+            words += [f"{name}={event[name]}"] if event[name] else []
+        return " ".join(word for word in words if word)
+
+    def _check_book(self, symbol: str, line: Line) -> None:
+        drawn = [self._row(symbol, side, px) for side, px in self._ladder(symbol)]
+        wanted = [" ".join(row.split()) for row in line.rows]
+        if wanted != (drawn or ["empty"]):
+            rows = "\n".join(f"        | {row}" for row in drawn or ["empty"])
+            raise ScenarioError(f"    the book is\n{rows}")
+
+    def _ladder(self, symbol: str) -> Iterator[tuple[int, int]]:
+        for side in (Side.SELL, Side.BUY):
+            orders = self.venue.level_orders(symbol, side)
+            for px in sorted({order[0] for order in orders}, reverse=True):
+                yield side, px
+
+    def _row(self, symbol: str, side: int, px: int) -> str:
+        names = {counter: label for label, counter in self.labels.items()}
+        level = [order for order in self.venue.level_orders(symbol, side) if order[0] == px]
+        word = "ask" if side == Side.SELL else "bid"
+        unnamed = all(counter not in names for _, counter, _, _ in level)
+        if unnamed and len(level) > 3:
+            return f"{px} {word} {len(level)} orders {sum(order[3] for order in level)}"
+        owner = "ABCDEFGH"
+        told = [f"{names.get(n, owner[a - 1])}:{leaves}" for _, n, a, leaves in level]
+        return f"{px} {word} {' '.join(told)}"

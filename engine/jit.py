@@ -255,7 +255,7 @@ def warm_up(
 def freeze_kernels() -> None:
     """Forbid compiling and loading from now on (after warm_up): a process that trades never waits for LLVM."""
     for compiled in _kernels:
-        compiled.disable_compile()
+        compiled._can_compile = False  # disable_compile() refuses kernels this process does not use
 
 
 def kernel_signatures() -> dict[str, int]:

@@ -1,222 +1,97 @@
 """From events to JSON: one compiled call turns all new events into reports, grouped by destination.
 
-Hot. For every event of an account with live sessions here, one report is written; every live session of the account gets it
-(account_seq is per account and shard, so a session that missed one would see a gap). Reports of one session end up side by
-side, in the order of the events: one write per session and call.
+Hot. For every event of an account with live sessions here, one report is written; every live
+session of the account gets it (account_seq is per account and shard, so a session that missed one
+would see a gap). Reports of one session end up side by side, in the order of the events: one write
+per session and call.
 
     out[0 .. half)        reports in the order of events
     out[half .. 2 half)   the same, gathered per session; unused when only one session got anything
     words, table of writes (H_WRITES rows): session row, first byte, end byte
 
-Events are copied out of the ring in batches and used only after the lap test (engine/shm_ring.py). The call stops early
-(SPECIAL) after an event that concerns the gateway itself: ACCOUNT (a session opened or closed), LISTED, a reject without
-session; before one of an instrument the directory does not have (UNKNOWN); after a lap (LAPPED); or when the buffer is full
-(MORE). Python looks, and calls again.
+Events are copied out of the ring in batches and used only after the lap test (engine/shm_ring.py).
+The call stops early (SPECIAL) after an event that concerns the gateway itself: ACCOUNT (a session
+opened or closed), LISTED, a reject without session; before one of an instrument the directory does
+not have (UNKNOWN); after a lap (LAPPED); or when the buffer is full (MORE). Python looks, and calls
+again.
 
-Receipts: a session that asked for them gets `receipt` in front of reports its own command caused. It stands first so that a
-copy without it is a suffix: a session that did not ask gets the report from its comma on, which becomes the brace.
+Receipts: a session that asked for them gets `receipt` in front of reports its own command caused.
+It stands first so that a copy without it is a suffix: a session that did not ask gets the report
+from its comma on, which becomes the brace.
 """
 
 import numpy as np
 
 from engine.atomics import CLOCK_MONOTONIC, clock_ns, cpu_pause, sched_yield, store_release
-from engine.jit import helper, kernel, subroutine
-from engine.records import CLIENT_TEXT_BYTES, EVENT_SLOT, SYMBOL_INDEX_BITS, EventFlag, EventKind, Role
+from engine.jit import helper, kernel, register_warmup
+from engine.records import (
+    EVENT_SLOT,
+)
 from engine.shm_ring import (
-    EVENT_CTRL_WORDS, READER_POSITION, events_available, events_copy, position_add, position_diff,
+    EVENT_CTRL_WORDS,
+    READER_POSITION,
+    events_available,
+    events_copy,
+    position_add,
+    position_diff,
 )  # fmt: skip
+from gateway.codec_report import (
+    KIND_FILL,
+    KIND_LISTED,
+    KIND_REJECTED,
+    ROLE_MAKER,
+    SPECIAL_KINDS,
+    put_receipt,
+    put_report,
+    symbol_of,
+)
 from gateway.codec_tables import at
-from gateway.codec_text import (
-    ORDER_TYPE_NAMES, REASON_NAMES, ROLE_NAMES, SIDE_NAMES, STATE_NAMES, TIF_NAMES, literal, put, put_decimal, put_integer,
-    put_name, put_prefix, put_refusal, put_text, put_word,
-)  # fmt: skip
 from gateway.state import (
-    GATHER_SLACK_BYTES, H_ACCOUNT_BASE, H_ACCOUNTS, H_EVENT_CAPACITY, H_EVENT_SHARD, H_GATEWAY_OUT, H_GATHERED, H_HALF,
-    H_LINK_BASE, H_LINK_COUNT, H_LINKS, H_NAME_BASE,
-    H_READER, H_ROW_BASE, H_ROW_WORDS, H_SCRATCH_INDEX, H_SESSIONS_MAX, H_SHARD_BASE, H_SHARDS, H_SPIN_NS, H_STAMP_AT,
-    H_STAMP_VALUE, H_SYMBOL_BASE, H_SYMBOLS_MAX, H_TOTAL_LAPS, H_TOTAL_LOST, H_TOTAL_REPORTS, H_TOUCHED, H_WRITE_BASE,
-    H_WRITES, L_BYTES, L_NEXT, L_START, LINK_WORDS, N_BYTES, N_JSON, NAME_WORDS, OUTPUT_SLACK_BYTES, R_CHAIN_HEAD,
-    R_CHAIN_TAIL, R_FLAGS, R_NEXT, R_SHARDS, R_TOUCH_NEXT, ROW_RECEIPTS, ROWS_PER_ACCOUNT_MAX, S_CURSOR, SHARD_WORDS,
-    SYMBOL_WORDS, WRITE_WORDS, Y_JSON, Y_JSON_BYTES, Y_LOT_DECIMALS, Y_LOT_MANTISSA, Y_NAME, Y_TICK_DECIMALS, Y_TICK_MANTISSA,
+    GATHER_SLACK_BYTES,
+    H_ACCOUNT_BASE,
+    H_ACCOUNTS,
+    H_EVENT_CAPACITY,
+    H_EVENT_SHARD,
+    H_GATEWAY_OUT,
+    H_GATHERED,
+    H_HALF,
+    H_LINK_BASE,
+    H_LINK_COUNT,
+    H_LINKS,
+    H_READER,
+    H_ROW_BASE,
+    H_ROW_WORDS,
+    H_SCRATCH_INDEX,
+    H_SHARD_BASE,
+    H_SHARDS,
+    H_SPIN_NS,
+    H_STAMP_AT,
+    H_TOTAL_LAPS,
+    H_TOTAL_LOST,
+    H_TOTAL_REPORTS,
+    H_TOUCHED,
+    H_WRITE_BASE,
+    H_WRITES,
+    L_BYTES,
+    L_NEXT,
+    L_START,
+    LINK_WORDS,
+    OUTPUT_SLACK_BYTES,
+    R_CHAIN_HEAD,
+    R_CHAIN_TAIL,
+    R_FLAGS,
+    R_NEXT,
+    R_SHARDS,
+    R_TOUCH_NEXT,
+    ROW_RECEIPTS,
+    S_CURSOR,
+    SHARD_WORDS,
+    WRITE_WORDS,
+    Y_NAME,
 )  # fmt: skip
 
 IDLE, SPECIAL, UNKNOWN, LAPPED, MORE = 0, 1, 2, 3, 4  # results
 PURE_SPIN_NS = 4_000  # then the core is offered to others between looks
-
-SHARD_KEY, SESSION_KEY, SYMBOL_KEY = literal(',"shard":'), literal(',"session":"'), literal(',"symbol":"')
-ORDER_ID_KEY, ID_KEY, TEXT_ID_KEY = literal(',"order_id":'), literal(',"id":'), literal(',"id":"')
-SIDE_KEY, ORDER_TYPE_KEY, TIF_KEY = literal(',"side":'), literal(',"order_type":'), literal(',"tif":')
-PRICE_KEY, QTY_KEY, LEAVES_KEY, FILLED_KEY = literal(',"price":'), literal(',"qty":'), literal(',"leaves":'), literal(',"filled":')
-TRADE_KEY, ROLE_KEY, STATE_KEY, REASON_KEY = literal(',"trade_id":'), literal(',"role":'), literal(',"state":'), literal(',"reason":')
-REF_KEY, OLD_REF_KEY, CODE_KEY = literal(',"ref":'), literal(',"old_ref":'), literal(',"code":')
-POST_ONLY_TEXT, KEPT_TEXT, LAST_TEXT = literal(',"post_only":true'), literal(',"kept":true'), literal(',"last":true')
-LOGON_KEY, LAST_ID_KEY = literal(',"logon":'), literal(',"last_id":')
-COUNT_KEY, NEXT_KEY, TS_KEY, END_TEXT = literal(',"count":'), literal(',"next":'), literal(',"ts":'), literal("}\n")
-RECEIPT_KEY, RECEIPT_END = literal('{"receipt":['), literal("],")
-
-
-def _kinds(*kinds: EventKind) -> int:
-    return sum(1 << kind for kind in kinds)
-
-
-_K = EventKind
-ORDER_KINDS = _kinds(_K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS)
-TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
-REASON_KINDS = _kinds(_K.CANCELED, _K.EXPIRED, _K.ACCOUNT)
-SPECIAL_KINDS = _kinds(_K.ACCOUNT, _K.LISTED)
-KIND_FILL, KIND_STATUS, KIND_REJECTED = int(_K.FILL), int(_K.STATUS), int(_K.REJECTED)
-KIND_SUMMARY, KIND_ACCOUNT, KIND_REPLACED, KIND_LISTED = int(_K.SUMMARY), int(_K.ACCOUNT), int(_K.REPLACED), int(_K.LISTED)
-FLAG_TEXT, FLAG_POST_ONLY, FLAG_LAST, FLAG_KEPT = (
-    int(EventFlag.TEXT_ID), int(EventFlag.POST_ONLY), int(EventFlag.LAST), int(EventFlag.KEPT),
-)  # fmt: skip
-ROLE_MAKER = int(Role.MAKER)
-
-
-# ------------------------------------------------------------------------------- one report
-@helper
-def symbol_of(words, event, shard):
-    """First word of the event's symbol row; 0: it names none."""
-    symbol_id = np.int64(event["symbol_id"])
-    index = symbol_id & ((1 << SYMBOL_INDEX_BITS) - 1)
-    if symbol_id <= 0 or index >= words[H_SYMBOLS_MAX]:
-        return np.int64(0)
-    return words[H_SYMBOL_BASE] + (shard * words[H_SYMBOLS_MAX] + index) * SYMBOL_WORDS
-
-
-@helper
-def put_quoted(out, p, words, text, size):
-    """Up to 16 bytes of ready JSON text from two words, and the closing quote."""
-    put_word(out, p, words[text])
-    put_word(out, p + 8, words[text + 1])
-    p += size
-    out[at(p)] = 34
-    return p + 1
-
-
-@helper
-def put_names(words, out, p, event, shard):
-    """Session and symbol, where the event has one and its name is known."""
-    slot = np.int64(event["session"])
-    if slot > 0 and slot < words[H_SESSIONS_MAX]:
-        name = words[H_NAME_BASE] + (shard * words[H_SESSIONS_MAX] + slot) * NAME_WORDS
-        if words[name + N_BYTES] > 0:
-            p = put_quoted(out, put(out, p, SESSION_KEY), words, name + N_JSON, words[name + N_BYTES])
-    row = symbol_of(words, event, shard)
-    if row > 0:
-        p = put_quoted(out, put(out, p, SYMBOL_KEY), words, row + Y_JSON, words[row + Y_JSON_BYTES])
-    return p
-
-
-@helper
-def put_head(words, out, p, event, shard):
-    """What every report begins with: type, seq, shard, session, symbol, order_id, id."""
-    p = put_integer(out, put_prefix(out, p, np.int64(event["kind"])), event["account_seq"])
-    p = put_integer(out, put(out, p, SHARD_KEY), shard)
-    p = put_names(words, out, p, event, shard)
-    if event["order_id"] != 0:
-        p = put_integer(out, put(out, p, ORDER_ID_KEY), event["order_id"])
-    if np.int64(event["flags"]) & FLAG_TEXT:
-        p = put_text(out, put(out, p, TEXT_ID_KEY), event["text"], CLIENT_TEXT_BYTES)
-        out[at(p)] = 34
-        p += 1
-    elif event["client_order_id"] != 0 and event["kind"] != KIND_ACCOUNT:
-        p = put_integer(out, put(out, p, ID_KEY), event["client_order_id"])
-    return p
-
-
-@helper
-def put_order(out, p, event, words, row):
-    """What every report about an order says: side, price, qty, leaves, filled; type and tif where they are news."""
-    kind = np.int64(event["kind"])
-    p = put_name(out, put(out, p, SIDE_KEY), SIDE_NAMES + np.int64(event["side"]))
-    if (TERMS_KINDS >> kind) & 1:
-        p = put_name(out, put(out, p, ORDER_TYPE_KEY), ORDER_TYPE_NAMES + np.int64(event["order_type"]))
-        p = put_name(out, put(out, p, TIF_KEY), TIF_NAMES + np.int64(event["tif"]))
-    tick, tick_decimals = words[row + Y_TICK_MANTISSA], words[row + Y_TICK_DECIMALS]
-    lot, lot_decimals = words[row + Y_LOT_MANTISSA], words[row + Y_LOT_DECIMALS]
-    px = np.int64(event["px"])
-    if px > 0:
-        p = put_decimal(out, put(out, p, PRICE_KEY), px, tick, tick_decimals)
-    p = put_decimal(out, put(out, p, QTY_KEY), np.int64(event["qty"]), lot, lot_decimals)
-    p = put_decimal(out, put(out, p, LEAVES_KEY), np.int64(event["leaves"]), lot, lot_decimals)
-    return put_decimal(out, put(out, p, FILLED_KEY), np.int64(event["cum"]), lot, lot_decimals)
-
-
-@helper
-def put_particulars(out, p, event):
-    """What only some kinds say."""
-    kind = np.int64(event["kind"])
-    if kind == KIND_FILL:
-        p = put_integer(out, put(out, p, TRADE_KEY), event["trade_id"])
-        p = put_name(out, put(out, p, ROLE_KEY), ROLE_NAMES + np.int64(event["role"]))
-    elif kind == KIND_STATUS:
-        p = put_name(out, put(out, p, STATE_KEY), STATE_NAMES + np.int64(event["role"]))
-    elif kind == KIND_REJECTED:
-        p = put_refusal(out, put(out, p, CODE_KEY), np.int64(event["code"]))
-    elif kind == KIND_SUMMARY:
-        p = put_integer(out, put(out, p, COUNT_KEY), np.int64(event["qty"]))
-        if event["amount"] != 0:
-            p = put_integer(out, put(out, p, NEXT_KEY), event["amount"])
-    elif kind == KIND_ACCOUNT:
-        p = put_integer(out, put(out, p, LOGON_KEY), event["amount"])
-        p = put_integer(out, put(out, p, LAST_ID_KEY), event["client_order_id"])
-    if (REASON_KINDS >> kind) & 1:
-        p = put_name(out, put(out, p, REASON_KEY), REASON_NAMES + np.int64(event["reason"]))
-    if event["public_ref"] != 0:
-        p = put_integer(out, put(out, p, REF_KEY), event["public_ref"])
-    if event["old_ref"] != 0:
-        p = put_integer(out, put(out, p, OLD_REF_KEY), event["old_ref"])
-    return p
-
-
-@helper
-def put_tail(words, out, p, event):
-    """Flags, time stamp and the end. Events of one batch share a stamp: it is copied from the last report that had it."""
-    flags = np.int64(event["flags"])
-    if flags & FLAG_POST_ONLY:
-        p = put(out, p, POST_ONLY_TEXT)
-    if flags & FLAG_KEPT:
-        p = put(out, p, KEPT_TEXT)
-    if flags & FLAG_LAST:
-        p = put(out, p, LAST_TEXT)
-    p = put(out, p, TS_KEY)
-    if event["in_ts"] == words[H_STAMP_VALUE] and words[H_STAMP_AT] > 0:
-        source = words[H_STAMP_AT]
-        for i in range(19):
-            out[at(p + i)] = out[at(source + i)]
-        p += 19
-    else:
-        start = p
-        p = put_integer(out, p, event["in_ts"])
-        words[H_STAMP_VALUE] = event["in_ts"]
-        words[H_STAMP_AT] = start if p - start == 19 else 0
-    return put(out, p, END_TEXT)
-
-
-@subroutine
-def put_report(words, out, p, event, shard):
-    """One whole line; returns the place after it."""
-    p = put_head(words, out, p, event, shard)
-    row = symbol_of(words, event, shard)
-    if (ORDER_KINDS >> np.int64(event["kind"])) & 1 and row > 0:
-        p = put_order(out, p, event, words, row)
-    p = put_particulars(out, p, event)
-    return put_tail(words, out, p, event)
-
-
-@subroutine
-def put_receipt(words, out, p, event):
-    """The receipt in front of a report; returns the place where the rest goes on, with a comma instead of its brace."""
-    p = put_integer(out, put(out, p, RECEIPT_KEY), event["receipt_gateway_in"])
-    out[at(p)] = 44
-    p = put_integer(out, p + 1, event["receipt_shard_in"])
-    out[at(p)] = 44
-    # The shard stamps a batch when it ends; a zero means that it has not, and its entry is the best known.
-    shard_out = max(np.int64(event["receipt_shard_out"]), np.int64(event["receipt_shard_in"]))
-    p = put_integer(out, p + 1, shard_out)
-    out[at(p)] = 44
-    p = put_integer(out, p + 1, words[H_GATEWAY_OUT])
-    return put(out, p, RECEIPT_END) - 1
 
 
 # ------------------------------------------------------------------------------- who gets it
@@ -251,7 +126,9 @@ def link_report(words, row, start, size):
 
 @helper
 def event_route(words, event, shard, out, p):
-    """Write the event's report and hand it to the account's sessions on this shard; returns the place after it."""
+    """Write the event's report and hand it to the account's sessions on this shard; returns the
+    place after it.
+    """
     account = np.int64(event["account"])
     if account <= 0 or account >= words[H_ACCOUNTS]:
         return p
@@ -295,7 +172,9 @@ def write_note(words, row, first, end):
 
 @helper
 def reports_gather(words, out, p):
-    """Lay each session's reports side by side and list the writes. `p` bytes of reports lie at the start of `out`."""
+    """Lay each session's reports side by side and list the writes. `p` bytes of reports lie at the
+    start of `out`.
+    """
     row = words[H_TOUCHED]
     total = words[H_HALF]
     while row != 0:
@@ -304,7 +183,10 @@ def reports_gather(words, out, p):
         alone = words[H_TOUCHED] == row and words[row + R_TOUCH_NEXT] == 0
         if alone and words[link + L_START] == 0:
             # One session got all reports, none shortened: they lie side by side already.
-            end = words[words[row + R_CHAIN_TAIL] + L_START] + words[words[row + R_CHAIN_TAIL] + L_BYTES]
+            end = (
+                words[words[row + R_CHAIN_TAIL] + L_START]
+                + words[words[row + R_CHAIN_TAIL] + L_BYTES]
+            )
             alone = end == p and reports_whole(words, link)
         if alone:
             write_note(words, row, np.int64(0), p)
@@ -365,7 +247,9 @@ def lap_note(words, ctrl, shard):
 
 @helper
 def event_status(words, event, shard):
-    """SPECIAL for an event Python has to see, UNKNOWN before one of an unknown instrument, else IDLE."""
+    """SPECIAL for an event Python has to see, UNKNOWN before one of an unknown instrument, else
+    IDLE.
+    """
     kind = np.int64(event["kind"])
     if (SPECIAL_KINDS >> kind) & 1 or (kind == KIND_REJECTED and event["session"] == 0):
         return np.int64(SPECIAL)
@@ -379,12 +263,18 @@ def event_status(words, event, shard):
 def encode_full(words, p):
     """Whether the next event might not fit."""
     half = words[H_HALF]
-    return p > half - OUTPUT_SLACK_BYTES or words[H_GATHERED] > half - GATHER_SLACK_BYTES or words[H_LINK_COUNT] >= words[H_LINKS]
+    return (
+        p > half - OUTPUT_SLACK_BYTES
+        or words[H_GATHERED] > half - GATHER_SLACK_BYTES
+        or words[H_LINK_COUNT] >= words[H_LINKS]
+    )
 
 
 @helper
 def copied_encode(words, copies, count, shard, out, p):
-    """Reports of `count` copied events; returns (place, status). The cursor moves with each event done."""
+    """Reports of `count` copied events; returns (place, status). The cursor moves with each event
+    done.
+    """
     place = words[H_SHARD_BASE] + shard * SHARD_WORDS + S_CURSOR
     words[H_EVENT_SHARD] = shard
     for k in range(count):
@@ -417,7 +307,9 @@ def encode_begin(words, ctrl):
 
 @kernel
 def events_encode(words, slot_words, ctrl, copies, copy_words, out):
-    """Reports of all new events; returns the status that ended it. `copies` and `copy_words` are one scratch array. O(events)."""
+    """Reports of all new events; returns the status that ended it. `copies` and `copy_words` are
+    one scratch array. O(events).
+    """
     encode_begin(words, ctrl)
     status = np.int64(IDLE)
     p = np.int64(0)
@@ -425,7 +317,9 @@ def events_encode(words, slot_words, ctrl, copies, copy_words, out):
         place = words[H_SHARD_BASE] + shard * SHARD_WORDS + S_CURSOR
         count = np.int64(copies.size)
         while status == IDLE and count == copies.size:
-            count, lapped = events_copy(ctrl, slot_words, shard, words[H_EVENT_CAPACITY], words[place], copy_words)
+            count, lapped = events_copy(
+                ctrl, slot_words, shard, words[H_EVENT_CAPACITY], words[place], copy_words
+            )
             if lapped:
                 lap_note(words, ctrl, shard)
                 status = np.int64(LAPPED)
@@ -449,13 +343,17 @@ def events_behind(words, ctrl):
     return most
 
 
-def warm_up_encode() -> None:
-    """Compile every kernel of this module with its real types."""
+def _warm_up() -> None:
     words = np.zeros(256, np.int64)
     words[H_SHARDS] = 1
     words[H_EVENT_CAPACITY] = 2
     words[H_SHARD_BASE] = 128
     slots, copies = np.zeros(2, EVENT_SLOT), np.zeros(2, EVENT_SLOT)
     ctrl = np.zeros(EVENT_CTRL_WORDS, np.int64)
-    status = events_encode(words, slots.view(np.int64), ctrl, copies, copies.view(np.int64), np.zeros(64, np.uint8))
-    assert status == IDLE and events_behind(words, ctrl) == 0
+    events_encode(
+        words, slots.view(np.int64), ctrl, copies, copies.view(np.int64), np.zeros(64, np.uint8)
+    )
+    events_behind(words, ctrl)
+
+
+register_warmup("gateway.codec_encode", _warm_up)

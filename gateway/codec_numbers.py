@@ -1,10 +1,12 @@
 """Decimal text to whole ticks and lots, exactly, in compiled code and in Python.
 
-Hot. No float anywhere. A decimal is a mantissa and a number of decimals; a tick (or lot) likewise; the result is their exact
-quotient or none. Overflow is tested before each multiplication: in compiled code it would be undefined, not a wrap.
+Hot. No float anywhere. A decimal is a mantissa and a number of decimals; a tick (or lot) likewise;
+the result is their exact quotient or none. Overflow is tested before each multiplication: in
+compiled code it would be undefined, not a wrap.
 
-The compiled half takes plain numbers of at most 18 digits and answers -1 for everything it is not sure of; the Python half
-takes every JSON number and says what is wrong. tests/gateway/test_numbers.py holds them against each other and Fraction.
+The compiled half takes plain numbers of at most 18 digits and answers -1 for everything it is not
+sure of; the Python half takes every JSON number and says what is wrong.
+tests/gateway/test_numbers.py holds them against each other and Fraction.
 """
 
 import re
@@ -31,7 +33,9 @@ _EXPONENT_DIGITS = 6  # beyond this no price can be meant; keeps 10 ** exponent 
 
 @helper
 def decimal_parse(words, buf, p, field):
-    """Read a decimal, quoted or not, at p into the words of `field`; returns the place after it, or -1."""
+    """Read a decimal, quoted or not, at p into the words of `field`; returns the place after it, or
+    -1.
+    """
     quoted = buf[at(p)] == QUOTE
     p += 1 if quoted else 0
     first = p
@@ -66,7 +70,9 @@ def decimal_parse(words, buf, p, field):
 
 @helper
 def integer_parse(words, buf, p, field):
-    """Read an integer of at most 18 digits at p into the word of `field`; returns the place after it, or -1."""
+    """Read an integer of at most 18 digits at p into the word of `field`; returns the place after
+    it, or -1.
+    """
     first = p
     value = np.int64(0)
     c = np.int64(buf[at(p)])
@@ -82,7 +88,9 @@ def integer_parse(words, buf, p, field):
 
 @helper
 def steps_of(mantissa, scale, step, decimals):
-    """How many steps (ticks, lots) the decimal is: 1 .. 2**31 - 1, or -1 when it is not exactly so many."""
+    """How many steps (ticks, lots) the decimal is: 1 .. 2**31 - 1, or -1 when it is not exactly so
+    many.
+    """
     while scale > decimals:
         if mantissa % 10 != 0:
             return np.int64(-1)
@@ -103,9 +111,11 @@ def steps_of(mantissa, scale, step, decimals):
 
 
 def exact_units(text: str) -> tuple[int, int] | None:
-    """A JSON number as (numerator, decimals), exponents resolved, zeros stripped; None when the text is no JSON number.
+    """A JSON number as (numerator, decimals), exponents resolved, zeros stripped; None when the
+    text is no JSON number.
 
-    (0, 0) is zero. An exponent too large to be meant gives decimals of the same size, never a huge integer.
+    (0, 0) is zero. An exponent too large to be meant gives decimals of the same size, never a huge
+    integer.
     """
     match = _NUMBER.match(text)
     if match is None:
@@ -124,18 +134,23 @@ def exact_units(text: str) -> tuple[int, int] | None:
 
 
 def exact_steps(text: str, step_units: int, what: str, off_code: RejectCode, name: str) -> int:
-    """Whole steps of `step_units` (1e-9 each) in a decimal; Refusal 102, 103 or `off_code` with the reason."""
+    """Whole steps of `step_units` (1e-9 each) in a decimal; Refusal 102, 103 or `off_code` with the
+    reason.
+    """
     number = exact_units(text)
     if number is None:
         raise Refusal(RejectCode.BAD_FIELD, f"{what} must be a decimal number")
     mantissa, decimals = number
     if mantissa <= 0:
         raise Refusal(RejectCode.OUT_OF_RANGE, f"{what} must be above zero")
-    # 30 digits before the point are out of range for every tick (2**31 steps of less than 2**62 units).
+    # 30 digits before the point are out of range for every tick (2**31 steps of less than 2**62
+    # units).
     if len(str(mantissa)) - decimals > 30:
         raise Refusal(RejectCode.OUT_OF_RANGE, f"{what} is too large")
     if decimals > DECIMALS_MAX:
-        whole, rest = (0, 1) if decimals > 5000 else divmod(mantissa, 10 ** (decimals - DECIMALS_MAX))
+        whole, rest = (
+            (0, 1) if decimals > 5000 else divmod(mantissa, 10 ** (decimals - DECIMALS_MAX))
+        )
         steps = whole // step_units
         exact = rest == 0 and whole % step_units == 0
     else:

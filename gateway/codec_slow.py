@@ -1,37 +1,85 @@
-"""From one line to a request: the slow path of order entry, which knows every rule and says every no.
+"""From one line to a request: the slow path, which knows every rule and says every no.
 
-Cold: a line comes here only when gateway/codec_decode.py left it. orjson judges whether the line is JSON at all; the standard
-parser then gives the pairs (so that a key given twice is seen) and the text of the numbers (so that they stay exact). Only
-flat objects of at most line_bytes_max reach the second parser: no depth, no size to fear.
+Cold: a line comes here only when gateway/codec_decode.py left it. gateway/codec_fields.py reads it.
 
-All that is wrong is collected and the lowest code wins (RULES §1: checks in ascending order of code). What a request asks for
-ends in the same C_ words that the fast path fills.
+All that is wrong is collected and the lowest code wins (RULES §1: checks in ascending order of
+code). What a request asks for ends in the same C_ words that the fast path fills.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-from engine.config import Config
 from engine.records import (
-    CLIENT_TEXT_BYTES, UNSTATED, CommandFlag, CommandKind, OrderType, RejectCode, TimeInForce, pack_name,
+    CLIENT_TEXT_BYTES,
+    UNSTATED,
+    CommandFlag,
+    CommandKind,
+    OrderType,
+    RejectCode,
+    TimeInForce,
+    pack_name,
 )  # fmt: skip
+from gateway.codec_fields import (
+    INT64_MAX,
+    Context,
+    NumberText,
+    Request,
+    client_id_of,
+    integer_of,
+    keys_of,
+    listed_of,
+    pairs_of,
+    shown,
+    text_of,
+    truth_of,
+)
 from gateway.codec_numbers import exact_steps
 from gateway.codec_tables import (
-    BOOK, CANCEL, CANONICAL, HEARTBEAT, INSTRUMENTS, LIMIT, LIMITS, LOGON, LOGOUT, MARKET, MASS_CANCEL, NEW, OPEN_ORDERS, ORDER,
-    ORDER_TYPES, REPLACE, SIDES, TEST_REQUEST, TIFS, TYPE_NAMES, TYPES,
+    BOOK,
+    CANCEL,
+    CANONICAL,
+    HEARTBEAT,
+    INSTRUMENTS,
+    LIMIT,
+    LIMITS,
+    LOGON,
+    LOGOUT,
+    MARKET,
+    MASS_CANCEL,
+    NEW,
+    OPEN_ORDERS,
+    ORDER,
+    ORDER_TYPES,
+    REPLACE,
+    SIDES,
+    TEST_REQUEST,
+    TIFS,
+    TYPE_NAMES,
+    TYPES,
 )  # fmt: skip
-from gateway.directory import Directory, shard_of_name
+from gateway.directory import shard_of_name
 from gateway.errors import Refusal
 from gateway.state import (
-    C_FLAGS, C_ID, C_KIND, C_ORDER_ID, C_ORDER_TYPE, C_PX, C_QTY, C_SIDE, C_SYMBOL, C_SYMBOL_ID, C_TAG, C_TARGET_ID, C_TIF,
-    Y_LOT, Y_SHARD, Y_SYMBOL_ID, Y_TICK, Y_TRADED,
+    C_FLAGS,
+    C_ID,
+    C_KIND,
+    C_ORDER_ID,
+    C_ORDER_TYPE,
+    C_PX,
+    C_QTY,
+    C_SIDE,
+    C_SYMBOL,
+    C_SYMBOL_ID,
+    C_TAG,
+    C_TARGET_ID,
+    C_TIF,
+    Y_LOT,
+    Y_SHARD,
+    Y_SYMBOL_ID,
+    Y_TICK,
+    Y_TRADED,
 )  # fmt: skip
 
-INT64_MAX = 2**63 - 1
 TAG_MAX = 2**32 - 1
 PAGE_ROWS_MAX = 500
 DEFAULT_SESSION = "main"
@@ -45,7 +93,19 @@ BELONGS: dict[int, frozenset[str]] = {
     MASS_CANCEL: _ORDER | {"id", "side", "tag", "scope"},
     ORDER: _ORDER | {"order_id", "target_id"},
     OPEN_ORDERS: _ORDER | {"after", "limit", "order_id", "qty"},
-    LOGON: frozenset({"type", "account", "token", "session", "ids", "cancel_on_disconnect", "receipts", "heartbeat", "request"}),
+    LOGON: frozenset(
+        {
+            "type",
+            "account",
+            "token",
+            "session",
+            "ids",
+            "cancel_on_disconnect",
+            "receipts",
+            "heartbeat",
+            "request",
+        }
+    ),
     LOGOUT: frozenset({"type", "request"}),
     HEARTBEAT: frozenset({"type", "request"}),
     TEST_REQUEST: frozenset({"type", "request"}),
@@ -57,167 +117,10 @@ BELONGS[LIMIT] = BELONGS[MARKET] = BELONGS[NEW]
 COMMANDS = frozenset({NEW, LIMIT, MARKET, CANCEL, REPLACE, MASS_CANCEL, ORDER, OPEN_ORDERS})
 
 
-class NumberText(str):
-    """A JSON number as it was written."""
-
-    __slots__ = ()
-
-
-@dataclass
-class Request:
-    """One line, understood as far as it can be."""
-
-    type: int = 0
-    keys: dict[str, Any] = field(default_factory=dict)
-    refusals: list[Refusal] = field(default_factory=list)
-    words: dict[int, int] = field(default_factory=dict)  # C_* words of the command
-    text: bytes = b""  # text client id (its own, or of the order meant)
-    shards: list[int] = field(default_factory=list)  # where the command goes
-    client_id: int | str | None = None  # what a reject repeats as `id`
-
-    def refuse(self, code: RejectCode, text: str) -> None:
-        """Note what is wrong."""
-        self.refusals.append(Refusal(code, text))
-
-    def raise_lowest(self) -> None:
-        """Raise the refusal with the lowest code, if there is any."""
-        if self.refusals:
-            raise min(self.refusals, key=lambda refusal: refusal.code)
-
-    @property
-    def is_cancel(self) -> bool:
-        """Whether the request takes from the bucket of cancels."""
-        return self.type in (CANCEL, MASS_CANCEL)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a line is understood against: configuration, instruments, and the session's kind of ids."""
-
-    config: Config
-    directory: Directory
-    shards: int
-    text_ids: bool = False
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    text = text if len(text) <= 40 else text[:40] + "..."
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _bad_constant(text: str) -> Any:
-    raise ValueError(text)
-
-
-def pairs_of(line: bytes) -> list[tuple[str, Any]]:
-    """Key and value pairs of a flat object, numbers as NumberText; Refusal 101 for anything else."""
-    try:
-        value = orjson.loads(line)
-        if not isinstance(value, dict):
-            raise Refusal(RejectCode.MALFORMED, "a line must hold one JSON object")
-        if any(isinstance(v, dict | list) for v in value.values()):
-            raise Refusal(RejectCode.MALFORMED, "nested values are not allowed: one flat object")
-        text = line.decode("utf-8")
-        pairs = json.loads(
-            text, object_pairs_hook=list, parse_int=NumberText, parse_float=NumberText, parse_constant=_bad_constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise Refusal(RejectCode.MALFORMED, f"not JSON: {_shown(error)}") from error
-    if any(isinstance(v, dict | list) for _, v in pairs):
-        # A key given twice hid the nested value from the first look.
-        raise Refusal(RejectCode.MALFORMED, "nested values are not allowed: one flat object")
-    return pairs  # type: ignore[no-any-return]
-
-
-def keys_of(pairs: list[tuple[str, Any]], request: Request) -> None:
-    """Canonical keys into the request. A key given twice, under any name, is MALFORMED; null means not given."""
-    seen = set()
-    for spelling, value in pairs:
-        key = CANONICAL.get(spelling.lower()) if spelling.isascii() else None
-        if key is None:
-            request.refuse(RejectCode.BAD_FIELD, f"unknown key {_shown(spelling)!r}")
-            key = spelling
-        if key in seen:
-            raise Refusal(RejectCode.MALFORMED, f"key {_shown(key)!r} is given twice")
-        seen.add(key)
-        if value is not None:
-            request.keys[key] = value
-
-
-# ------------------------------------------------------------------------------- one field
-def _integer(
-    request: Request, key: str, low: int, high: int, code: RejectCode
-) -> int | None:
-    # The whole number under `key`; None when absent or wrong (then noted).
-    value = request.keys.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, NumberText) or not value.lstrip("-").isdigit():
-        request.refuse(RejectCode.BAD_FIELD, f"{key} must be a whole number")
-        return None
-    number = int(value) if len(value) <= 20 else (-1 if value[0] == "-" else INT64_MAX + 1)
-    if not low <= number <= high:
-        request.refuse(code, f"{key} must be {low} to {high}")
-        return None
-    return number
-
-
-def _listed(request: Request, key: str, values: dict[str, int]) -> int | None:
-    # The number of a listed value under `key`, in any letter case.
-    value = request.keys.get(key)
-    if value is None:
-        return None
-    number = None
-    if isinstance(value, str) and not isinstance(value, NumberText) and value.isascii():
-        number = values.get(value.lower())
-    if number is None:
-        request.refuse(RejectCode.BAD_FIELD, f"{key} must be one of {', '.join(values)}")
-    return number
-
-
-def _truth(request: Request, key: str) -> bool:
-    value = request.keys.get(key, False)
-    if not isinstance(value, bool):
-        request.refuse(RejectCode.BAD_FIELD, f"{key} must be true or false")
-        return False
-    return value
-
-
-def _plain_text(request: Request, key: str) -> str | None:
-    # A JSON string under `key`.
-    value = request.keys.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str) or isinstance(value, NumberText):
-        request.refuse(RejectCode.BAD_FIELD, f"{key} must be text in quotes")
-        return None
-    return value
-
-
-def _client_id(request: Request, context: Context, key: str) -> tuple[int, bytes]:
-    # (integer, text) client id under `key`; one of them empty.
-    value = request.keys.get(key)
-    if value is None:
-        return 0, b""
-    if isinstance(value, bool) or (isinstance(value, NumberText) and not value.lstrip("-").isdigit()):
-        request.refuse(RejectCode.BAD_FIELD, f"{key} must be a whole number or text, not {_shown(value)}")
-    elif isinstance(value, NumberText) == context.text_ids:
-        kind = "text" if context.text_ids else "integers"
-        request.refuse(RejectCode.BAD_CLIENT_ID, f"{key}: the client ids of this session are {kind}")
-    elif context.text_ids:
-        if 1 <= len(value) <= CLIENT_TEXT_BYTES and all(" " <= c <= "~" for c in value):
-            return 0, value.encode("ascii")
-        request.refuse(RejectCode.BAD_CLIENT_ID, f"{key} must be 1 to {CLIENT_TEXT_BYTES} printable ASCII characters")
-    else:
-        return _integer(request, key, 1, INT64_MAX, RejectCode.BAD_CLIENT_ID) or 0, b""
-    return 0, b""
-
-
-# ------------------------------------------------------------------------------- instrument, price, quantity
+# ---------------------------------------------------------------------- instrument, price, quantity
 def _symbol(request: Request, context: Context) -> str | None:
     # The symbol's name when it can be one; sets the words that carry it and the shard.
-    name = _plain_text(request, "symbol")
+    name = text_of(request, "symbol")
     if name is None:
         return None
     try:
@@ -226,9 +129,11 @@ def _symbol(request: Request, context: Context) -> str | None:
         if not name:
             request.refuse(RejectCode.BAD_FIELD, "symbol must not be empty")
         elif request.type in (NEW, LIMIT, MARKET) and context.config.unknown_symbol == "create":
-            request.refuse(RejectCode.LISTING_REFUSED, "a symbol is 1 to 8 printable ASCII characters")
+            request.refuse(
+                RejectCode.LISTING_REFUSED, "a symbol is 1 to 8 printable ASCII characters"
+            )
         else:
-            request.refuse(RejectCode.UNKNOWN_SYMBOL, f"no instrument {_shown(name)}")
+            request.refuse(RejectCode.UNKNOWN_SYMBOL, f"no instrument {shown(name)}")
         return None
     request.words[C_SYMBOL] = packed
     if name in context.directory.rows:
@@ -258,7 +163,9 @@ def _price_qty(request: Request, context: Context, name: str | None) -> None:
     # C_PX and C_QTY in the instrument's steps; of the template for one that is going to be created.
     known = name is not None and name in context.directory.rows
     if known and not context.directory.get(str(name), Y_TRADED):
-        request.refuse(RejectCode.NOT_SUPPORTED_HERE, "this instrument's tick or lot cannot be carried here")
+        request.refuse(
+            RejectCode.NOT_SUPPORTED_HERE, "this instrument's tick or lot cannot be carried here"
+        )
     template = context.config.template
     tick = context.directory.get(str(name), Y_TICK) if known else template.tick_units
     lot = context.directory.get(str(name), Y_LOT) if known else template.lot_units
@@ -274,10 +181,13 @@ def _price_qty(request: Request, context: Context, name: str | None) -> None:
 
 def _route(request: Request, context: Context, *, everywhere: bool) -> None:
     # Which shards: the symbol's, the stated one, the only one, or (if the request allows it) all.
-    stated = _integer(request, "shard", 0, context.shards - 1, RejectCode.BAD_FIELD)
+    stated = integer_of(request, "shard", 0, context.shards - 1, RejectCode.BAD_FIELD)
     if request.shards:
         if stated is not None and stated != request.shards[0]:
-            request.refuse(RejectCode.BAD_FIELD, f"shard {stated} is not the symbol's: that is {request.shards[0]}")
+            request.refuse(
+                RejectCode.BAD_FIELD,
+                f"shard {stated} is not the symbol's: that is {request.shards[0]}",
+            )
     elif stated is not None:
         request.shards = [stated]
     elif everywhere or context.shards == 1:
@@ -286,13 +196,13 @@ def _route(request: Request, context: Context, *, everywhere: bool) -> None:
         request.refuse(RejectCode.BAD_FIELD, "name the symbol or the shard")
 
 
-# ------------------------------------------------------------------------------- one kind of request
+# ------------------------------------------------------------------------------ one kind of request
 def _build_new(request: Request, context: Context) -> None:
     keys, words = request.keys, request.words
     for key in ("symbol", "side", "qty"):
         if key not in keys:
             request.refuse(RejectCode.BAD_FIELD, f"{key} is missing")
-    order_type = _listed(request, "order_type", ORDER_TYPES)
+    order_type = listed_of(request, "order_type", ORDER_TYPES)
     priced = "price" in keys
     if request.type != NEW:
         if "order_type" in keys:
@@ -300,41 +210,54 @@ def _build_new(request: Request, context: Context) -> None:
         order_type = int(OrderType.MARKET if request.type == MARKET else OrderType.LIMIT)
     elif order_type is None:
         order_type = int(OrderType.LIMIT if priced else OrderType.MARKET)
-    tif = _listed(request, "tif", TIFS) or 0
-    post_only = _truth(request, "post_only")
+    tif = listed_of(request, "tif", TIFS) or 0
+    post_only = truth_of(request, "post_only")
     if order_type == OrderType.LIMIT and not priced:
         request.refuse(RejectCode.BAD_FIELD, "price is missing")
     if order_type == OrderType.MARKET:
         if priced:
             request.refuse(RejectCode.BAD_COMBINATION, "a market order has no price")
         if tif not in (TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK):
-            request.refuse(RejectCode.BAD_COMBINATION, "a market order never rests: gtc, ioc or fok")
+            request.refuse(
+                RejectCode.BAD_COMBINATION, "a market order never rests: gtc, ioc or fok"
+            )
     if post_only and (order_type == OrderType.MARKET or tif in (TimeInForce.IOC, TimeInForce.FOK)):
         request.refuse(RejectCode.BAD_COMBINATION, "post_only is for orders that can rest")
     words[C_KIND] = CommandKind.NEW
-    words[C_SIDE] = _listed(request, "side", SIDES) or 0
+    words[C_SIDE] = listed_of(request, "side", SIDES) or 0
     words[C_ORDER_TYPE], words[C_TIF] = order_type, tif
     words[C_FLAGS] = CommandFlag.POST_ONLY if post_only else 0
-    words[C_TAG] = _integer(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE) or 0
+    words[C_TAG] = integer_of(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE) or 0
     _price_qty(request, context, _symbol(request, context))
     _route(request, context, everywhere=False)
 
 
 def _build_target(request: Request, context: Context) -> None:
     # order_id and target of cancel, replace and order query.
-    request.words[C_ORDER_ID] = _integer(request, "order_id", 1, INT64_MAX, RejectCode.OUT_OF_RANGE) or 0
-    request.words[C_TARGET_ID], request.text = _client_id(request, context, "target_id")
+    request.words[C_ORDER_ID] = (
+        integer_of(request, "order_id", 1, INT64_MAX, RejectCode.OUT_OF_RANGE) or 0
+    )
+    request.words[C_TARGET_ID], request.text = client_id_of(request, context, "target_id")
     if "order_id" not in request.keys and "target_id" not in request.keys:
         request.refuse(RejectCode.BAD_FIELD, "order_id or target_id must name the order")
     if context.text_ids and "id" in request.keys:
-        request.refuse(RejectCode.BAD_CLIENT_ID, "text ids name orders: this request has none, its order is target_id")
+        request.refuse(
+            RejectCode.BAD_CLIENT_ID,
+            "text ids name orders: this request has none, its order is target_id",
+        )
 
 
 def _build_cancel(request: Request, context: Context) -> None:
-    request.words[C_KIND] = CommandKind.CANCEL if request.type == CANCEL else CommandKind.QUERY_ORDER
+    request.words[C_KIND] = (
+        CommandKind.CANCEL if request.type == CANCEL else CommandKind.QUERY_ORDER
+    )
     _build_target(request, context)
     name = _symbol(request, context)
-    if name is not None and name not in context.directory.rows and context.config.unknown_symbol == "reject":
+    if (
+        name is not None
+        and name not in context.directory.rows
+        and context.config.unknown_symbol == "reject"
+    ):
         request.refuse(RejectCode.UNKNOWN_SYMBOL, f"no instrument {name}")
     _route(request, context, everywhere=False)
 
@@ -343,12 +266,14 @@ def _build_replace(request: Request, context: Context) -> None:
     words = request.words
     words[C_KIND] = CommandKind.REPLACE
     _build_target(request, context)
-    side, tif = _listed(request, "side", SIDES), _listed(request, "tif", TIFS)
+    side, tif = listed_of(request, "side", SIDES), listed_of(request, "tif", TIFS)
     words[C_SIDE] = UNSTATED if side is None else side
     words[C_TIF] = UNSTATED if tif is None else tif
-    words[C_ORDER_TYPE] = _listed(request, "order_type", ORDER_TYPES) or 0
+    words[C_ORDER_TYPE] = listed_of(request, "order_type", ORDER_TYPES) or 0
     if "symbol" not in request.keys:
-        request.refuse(RejectCode.BAD_FIELD, "symbol is missing: prices and quantities are read in its steps")
+        request.refuse(
+            RejectCode.BAD_FIELD, "symbol is missing: prices and quantities are read in its steps"
+        )
     name = _symbol(request, context)
     if name is not None and name not in context.directory.rows:
         # Its steps are not known, and the order meant is another instrument's.
@@ -363,15 +288,15 @@ def _build_mass_cancel(request: Request, context: Context) -> None:
     words = request.words
     words[C_KIND] = CommandKind.MASS_CANCEL
     flags = 0
-    side = _listed(request, "side", SIDES)
+    side = listed_of(request, "side", SIDES)
     if side is not None:
         flags |= CommandFlag.BY_SIDE
         words[C_SIDE] = side
-    tag = _integer(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE)
+    tag = integer_of(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE)
     if tag is not None:
         flags |= CommandFlag.BY_TAG
         words[C_TAG] = tag
-    if _listed(request, "scope", {"account": 0, "session": 1}):
+    if listed_of(request, "scope", {"account": 0, "session": 1}):
         flags |= CommandFlag.BY_SESSION
     name = _symbol(request, context)
     if name is not None:
@@ -387,11 +312,14 @@ def _build_mass_cancel(request: Request, context: Context) -> None:
 def _build_open_orders(request: Request, context: Context) -> None:
     words = request.words
     words[C_KIND] = CommandKind.QUERY_OPEN_ORDERS
-    # The page begins behind `after` (or order_id) and has `limit` (or qty) rows: the command's own field names do as well.
-    after = _integer(request, "after", 0, INT64_MAX, RejectCode.OUT_OF_RANGE)
-    words[C_ORDER_ID] = after or _integer(request, "order_id", 0, INT64_MAX, RejectCode.OUT_OF_RANGE) or 0
-    rows = _integer(request, "limit", 1, PAGE_ROWS_MAX, RejectCode.OUT_OF_RANGE)
-    rows = rows or _integer(request, "qty", 1, PAGE_ROWS_MAX, RejectCode.OUT_OF_RANGE)
+    # The page begins behind `after` (or order_id) and has `limit` (or qty) rows: the command's own
+    # field names do as well.
+    after = integer_of(request, "after", 0, INT64_MAX, RejectCode.OUT_OF_RANGE)
+    words[C_ORDER_ID] = (
+        after or integer_of(request, "order_id", 0, INT64_MAX, RejectCode.OUT_OF_RANGE) or 0
+    )
+    rows = integer_of(request, "limit", 1, PAGE_ROWS_MAX, RejectCode.OUT_OF_RANGE)
+    rows = rows or integer_of(request, "qty", 1, PAGE_ROWS_MAX, RejectCode.OUT_OF_RANGE)
     words[C_QTY] = rows or context.config.gateway.page_rows_max
     name = _symbol(request, context)
     if name is not None:
@@ -402,7 +330,8 @@ def _build_open_orders(request: Request, context: Context) -> None:
 
 
 _BUILDERS: dict[int, Callable[[Request, Context], None]] = {
-    NEW: _build_new, LIMIT: _build_new, MARKET: _build_new, CANCEL: _build_cancel, ORDER: _build_cancel,
+    NEW: _build_new, LIMIT: _build_new, MARKET: _build_new, CANCEL: _build_cancel,
+    ORDER: _build_cancel,
     REPLACE: _build_replace, MASS_CANCEL: _build_mass_cancel, OPEN_ORDERS: _build_open_orders,
 }  # fmt: skip
 
@@ -415,7 +344,7 @@ def _own_id(request: Request, context: Context) -> None:
     elif isinstance(value, str) and not isinstance(value, NumberText):
         request.client_id = value[:CLIENT_TEXT_BYTES]
     if request.type in (NEW, LIMIT, MARKET) or not context.text_ids:
-        number, text = _client_id(request, context, "id")
+        number, text = client_id_of(request, context, "id")
         request.words[C_ID] = number
         if text:
             request.text = text
@@ -430,7 +359,7 @@ def request_of(line: bytes, context: Context) -> Request:
     except Refusal as refusal:
         request.refusals.append(refusal)
         return request
-    kind = _listed(request, "type", TYPES) if "type" in request.keys else NEW
+    kind = listed_of(request, "type", TYPES) if "type" in request.keys else NEW
     if kind is None:
         return request
     request.type = kind
@@ -445,16 +374,16 @@ def request_of(line: bytes, context: Context) -> Request:
     return request
 
 
-# ------------------------------------------------------------------------------- requests the gateway answers itself
+# -------------------------------------------------------------- requests the gateway answers itself
 def integer_key(request: Request, key: str, low: int, high: int, default: int) -> int:
     """A whole number under `key`, or the default."""
-    number = _integer(request, key, low, high, RejectCode.OUT_OF_RANGE)
+    number = integer_of(request, key, low, high, RejectCode.OUT_OF_RANGE)
     return default if number is None else number
 
 
 def name_key(request: Request, key: str) -> str | None:
     """Text under `key`."""
-    return _plain_text(request, key)
+    return text_of(request, key)
 
 
 def request_mark(request: Request) -> str | int | None:
@@ -463,31 +392,37 @@ def request_mark(request: Request) -> str | int | None:
     if value is None:
         return None
     if isinstance(value, NumberText):
-        return _integer(request, "request", -INT64_MAX, INT64_MAX, RejectCode.OUT_OF_RANGE)
+        return integer_of(request, "request", -INT64_MAX, INT64_MAX, RejectCode.OUT_OF_RANGE)
     if isinstance(value, str) and len(value) <= CLIENT_TEXT_BYTES:
         return value
-    request.refuse(RejectCode.BAD_FIELD, f"request must be a whole number or text of at most {CLIENT_TEXT_BYTES} characters")
+    request.refuse(
+        RejectCode.BAD_FIELD,
+        f"request must be a whole number or text of at most {CLIENT_TEXT_BYTES} characters",
+    )
     return None
 
 
 def logon_options(request: Request, heartbeat_s: float) -> dict[str, Any]:
     """What a logon asks for, defaults filled in; Refusal for what it must not ask."""
-    account, token = _plain_text(request, "account"), _plain_text(request, "token")
+    account, token = text_of(request, "account"), text_of(request, "token")
     for key, value in (("account", account), ("token", token)):
         if key not in request.keys:
             request.refuse(RejectCode.BAD_FIELD, f"{key} is missing")
         elif value == "":
             request.refuse(RejectCode.BAD_FIELD, f"{key} must not be empty")
-    name = _plain_text(request, "session") or DEFAULT_SESSION
+    name = text_of(request, "session") or DEFAULT_SESSION
     try:
         pack_name(name)
     except ValueError:
-        request.refuse(RejectCode.BAD_FIELD, "session must be 1 to 8 printable ASCII characters without blanks")
+        request.refuse(
+            RejectCode.BAD_FIELD, "session must be 1 to 8 printable ASCII characters without blanks"
+        )
     options = {
         "account": account, "token": token, "session": name,
-        "text_ids": bool(_listed(request, "ids", {"integer": 0, "text": 1})),
-        "close_flags": DISCONNECT_FLAGS[_listed(request, "cancel_on_disconnect", {"none": 0, "day": 1, "all": 2}) or 0],
-        "receipts": _truth(request, "receipts"),
+        "text_ids": bool(listed_of(request, "ids", {"integer": 0, "text": 1})),
+        "close_flags": DISCONNECT_FLAGS[listed_of(request, "cancel_on_disconnect", {"none": 0,
+        "day": 1, "all": 2}) or 0],
+        "receipts": truth_of(request, "receipts"),
         "heartbeat_s": integer_key(request, "heartbeat", 1, 60, 0) or heartbeat_s,
     }  # fmt: skip
     request.raise_lowest()

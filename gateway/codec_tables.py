@@ -1,20 +1,34 @@
 """The words of the JSON protocol, once: keys with their aliases, and the closed lists of values.
 
-Cold, built at import. The slow path looks things up in the dictionaries; the compiled scanner in hash tables made from the
-same dictionaries, so the two cannot disagree about a word. Keys and listed values are matched in any letter case.
+Cold, built at import. The slow path looks things up in the dictionaries; the compiled scanner in
+hash tables made from the same dictionaries, so the two cannot disagree about a word. Keys and
+listed values are matched in any letter case.
 
-A word of up to 16 ASCII characters is packed little-endian into two int64 (no sign trouble: every byte is below 128).
-The tables are perfect hashes: one multiplication, one look, no chain. The multiplier is searched at import, always the same.
+A word of up to 16 ASCII characters is packed little-endian into two int64 (no sign trouble: every
+byte is below 128). The tables are perfect hashes: one multiplication, one look, no chain. The
+multiplier is searched at import, always the same.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from engine.jit import helper
 from engine.records import OrderType, Side, TimeInForce
 from gateway.state import (
-    F_ID, F_ORDER_ID, F_ORDER_TYPE, F_POST_ONLY, F_PRICE, F_QTY, F_SIDE, F_SYMBOL, F_TAG, F_TARGET_ID, F_TIF, F_TYPE,
+    F_ID,
+    F_ORDER_ID,
+    F_ORDER_TYPE,
+    F_POST_ONLY,
+    F_PRICE,
+    F_QTY,
+    F_SIDE,
+    F_SYMBOL,
+    F_TAG,
+    F_TARGET_ID,
+    F_TIF,
+    F_TYPE,
 )  # fmt: skip
 
 # Canonical key -> all its spellings.
@@ -49,10 +63,23 @@ CANONICAL = {spelling: key for key, spellings in KEYS.items() for spelling in sp
 
 # Values of `type`; limit and market are new orders of that type.
 NEW, LIMIT, MARKET, CANCEL, REPLACE = 1, 2, 3, 4, 5
-MASS_CANCEL, LOGON, LOGOUT, HEARTBEAT, TEST_REQUEST, ORDER, OPEN_ORDERS, BOOK, INSTRUMENTS, LIMITS = 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+(
+    MASS_CANCEL,
+    LOGON,
+    LOGOUT,
+    HEARTBEAT,
+    TEST_REQUEST,
+    ORDER,
+    OPEN_ORDERS,
+    BOOK,
+    INSTRUMENTS,
+    LIMITS,
+) = 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 TYPES = {
-    "new": NEW, "limit": LIMIT, "market": MARKET, "cancel": CANCEL, "replace": REPLACE, "mass_cancel": MASS_CANCEL,
-    "logon": LOGON, "logout": LOGOUT, "heartbeat": HEARTBEAT, "test_request": TEST_REQUEST, "order": ORDER,
+    "new": NEW, "limit": LIMIT, "market": MARKET, "cancel": CANCEL, "replace": REPLACE,
+    "mass_cancel": MASS_CANCEL,
+    "logon": LOGON, "logout": LOGOUT, "heartbeat": HEARTBEAT, "test_request": TEST_REQUEST,
+    "order": ORDER,
     "open_orders": OPEN_ORDERS, "book": BOOK, "instruments": INSTRUMENTS, "limits": LIMITS,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
@@ -66,8 +93,10 @@ assert set(SIDES.values()) == set(Side)
 
 # Which keys the compiled scanner knows, and as what; every other key takes the slow path.
 FAST_KEYS = {
-    "type": F_TYPE, "side": F_SIDE, "tif": F_TIF, "order_type": F_ORDER_TYPE, "qty": F_QTY, "price": F_PRICE, "id": F_ID,
-    "order_id": F_ORDER_ID, "target_id": F_TARGET_ID, "tag": F_TAG, "symbol": F_SYMBOL, "post_only": F_POST_ONLY,
+    "type": F_TYPE, "side": F_SIDE, "tif": F_TIF, "order_type": F_ORDER_TYPE, "qty": F_QTY,
+    "price": F_PRICE, "id": F_ID,
+    "order_id": F_ORDER_ID, "target_id": F_TARGET_ID, "tag": F_TAG, "symbol": F_SYMBOL,
+    "post_only": F_POST_ONLY,
 }  # fmt: skip
 FAST_VALUES = {
     F_TYPE: {name: TYPES[name] for name in FAST_TYPES},
@@ -96,7 +125,8 @@ def _fold(low: int, high: int) -> int:
 
 
 def _search(folds: Iterable[int]) -> int:
-    # A multiplier that gives every word a place of its own. Both factors are below 2**31: no overflow.
+    # A multiplier that gives every word a place of its own. Both factors are below 2**31: no
+    # overflow.
     wanted = sorted(set(folds))
     for multiplier in range(0x2545F491, _LOW31, 2):
         places = {(fold * multiplier >> 31) & (TABLE_SIZE - 1) for fold in wanted}
@@ -105,7 +135,7 @@ def _search(folds: Iterable[int]) -> int:
     raise AssertionError("no perfect hash: raise TABLE_BITS")
 
 
-def _key_tables() -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _key_tables() -> tuple[int, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     words = {pack_word(spelling): FAST_KEYS[key] for key in FAST_KEYS for spelling in KEYS[key]}
     multiplier = _search(_fold(*word) for word in words)
     low, high, field = (np.zeros(TABLE_SIZE, np.int64) for _ in range(3))
@@ -115,16 +145,19 @@ def _key_tables() -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:  # type: ig
     return multiplier, low, high, field
 
 
-def _value_tables() -> tuple[int, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _value_tables() -> tuple[int, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     words = {
-        (pack_word(word)[0], field): value for field, values in FAST_VALUES.items() for word, value in values.items()
+        (pack_word(word)[0], field): value
+        for field, values in FAST_VALUES.items()
+        for word, value in values.items()
     }
     assert all(not pack_word(word)[1] for values in FAST_VALUES.values() for word in values)
     multiplier = _search(_fold(low, field * FIELD_SPREAD) for low, field in words)
     packed, result = np.zeros(TABLE_SIZE, np.int64), np.full(TABLE_SIZE, -1)
     for (low, field), value in words.items():
         place = (_fold(low, field * FIELD_SPREAD) * multiplier >> 31) & (TABLE_SIZE - 1)
-        # 8 bytes of text and the field in one word: texts are at most 7 bytes, the top byte is free.
+        # 8 bytes of text and the field in one word: texts are at most 7 bytes, the top byte is
+        # free.
         assert low < 1 << 56
         packed[place], result[place] = low | field << 56, value
     return multiplier, packed, result
@@ -136,7 +169,9 @@ VALUE_MULTIPLIER, VALUE_WORD, VALUE_RESULT = _value_tables()
 
 @helper
 def at(place):
-    """An index that is known not to be negative: no test for Python's counting from the end, so copies become block moves."""
+    """An index that is known not to be negative: no test for Python's counting from the end, so
+    copies become block moves.
+    """
     return np.uint64(place)
 
 
@@ -151,11 +186,15 @@ def word_fold(low, high):
 def key_field(low, high):
     """F_* of a key in small letters; 0 for one the scanner leaves to the slow path."""
     place = ((word_fold(low, high) * KEY_MULTIPLIER) >> 31) & (TABLE_SIZE - 1)
-    return KEY_FIELD[at(place)] if KEY_LOW[at(place)] == low and KEY_HIGH[at(place)] == high else np.int64(0)
+    return (
+        KEY_FIELD[at(place)]
+        if KEY_LOW[at(place)] == low and KEY_HIGH[at(place)] == high
+        else np.int64(0)
+    )
 
 
 @helper
 def value_of(field, low):
-    """Number of a listed value in small letters, at most 7 bytes long; -1 for one it does not know."""
+    """Number of a listed value in small letters, at most 7 bytes; -1: not known."""
     place = ((word_fold(low, field * FIELD_SPREAD) * VALUE_MULTIPLIER) >> 31) & (TABLE_SIZE - 1)
     return VALUE_RESULT[at(place)] if VALUE_WORD[at(place)] == low | (field << 56) else np.int64(-1)

@@ -1,15 +1,28 @@
 """Writing text into a byte array: literals, names, whole numbers and exact decimals.
 
-Hot. Every helper writes at p and returns the place after. None looks at the array's size: the caller leaves
-OUTPUT_SLACK_BYTES free before each report, far more than one can take (tests/gateway/test_encode.py measures the longest).
-Copies of tables have a fixed length and may write rubbish beyond the text; the next piece overwrites it.
+Hot. Every helper writes at p and returns the place after. None looks at the array's size: the
+caller leaves OUTPUT_SLACK_BYTES free before each report, far more than one can take
+(tests/gateway/test_encode.py measures the longest). Copies of tables have a fixed length and may
+write rubbish beyond the text; the next piece overwrites it.
 """
+
+from typing import Any
 
 import numpy as np
 
 from engine.atomics import leading_zeros
 from engine.jit import helper
-from engine.records import EventKind, OrderState, OrderType, Phase, Reason, RejectCode, Role, Side, TimeInForce
+from engine.records import (
+    EventKind,
+    OrderState,
+    OrderType,
+    Phase,
+    Reason,
+    RejectCode,
+    Role,
+    Side,
+    TimeInForce,
+)
 from gateway.codec_tables import at
 from gateway.errors import SENTENCES, reason_of
 
@@ -18,15 +31,21 @@ PREFIX_BYTES = 40
 POWERS = 10 ** np.arange(19, dtype=np.int64)
 TWO_DIGITS = np.frombuffer("".join(f"{i:02d}" for i in range(100)).encode(), np.uint8).copy()
 
-ONE, TWO, TEN, ZERO, HUNDRED = np.uint64(1), np.uint64(2), np.uint64(10), np.uint64(48), np.uint64(100)
+ONE, TWO, TEN, ZERO, HUNDRED = (
+    np.uint64(1),
+    np.uint64(2),
+    np.uint64(10),
+    np.uint64(48),
+    np.uint64(100),
+)
 
 
-def literal(text: str) -> np.ndarray:  # type: ignore[type-arg]
+def literal(text: str) -> np.ndarray[Any, Any]:
     """Text as a constant array."""
     return np.frombuffer(text.encode("ascii"), np.uint8).copy()
 
 
-def _table(names: dict[int, str], width: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _table(names: dict[int, str], width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     count = max(names) + 1
     text, length = np.zeros(count * width, np.uint8), np.zeros(count, np.int64)
     for number, name in names.items():
@@ -44,7 +63,8 @@ def report_type(kind: int) -> str:
 
 # Names of all lists one after another: a list's first row is its base.
 _LISTS = {
-    "side": Side, "order_type": OrderType, "tif": TimeInForce, "role": Role, "reason": Reason, "state": OrderState,
+    "side": Side, "order_type": OrderType, "tif": TimeInForce, "role": Role, "reason": Reason,
+    "state": OrderState,
     "phase": Phase,
 }  # fmt: skip
 _names: dict[int, str] = {}
@@ -57,11 +77,15 @@ SIDE_NAMES, ORDER_TYPE_NAMES, TIF_NAMES = _bases["side"], _bases["order_type"], 
 ROLE_NAMES, REASON_NAMES, STATE_NAMES = _bases["role"], _bases["reason"], _bases["state"]
 NAME_COUNT = len(NAME_LENGTHS)
 
-PREFIXES, PREFIX_LENGTHS = _table({int(k): f'{{"type":"{report_type(k)}","seq":' for k in EventKind}, PREFIX_BYTES)
+PREFIXES, PREFIX_LENGTHS = _table(
+    {int(k): f'{{"type":"{report_type(k)}","seq":' for k in EventKind}, PREFIX_BYTES
+)
 KIND_COUNT = len(PREFIX_LENGTHS)
 
 # What follows "code": in a reject, by code: number, name and sentence, ready to copy.
-_refusals = {int(c): f'{int(c)},"reason":"{reason_of(c)}","text":"{SENTENCES[c]}"' for c in RejectCode}
+_refusals = {
+    int(c): f'{int(c)},"reason":"{reason_of(c)}","text":"{SENTENCES[c]}"' for c in RejectCode
+}
 assert not any(set('"\\') & set(sentence) for sentence in SENTENCES.values())
 REFUSAL_STARTS = np.zeros(max(RejectCode) + 2, np.int64)
 _text = b""
@@ -157,7 +181,9 @@ def put_integer(out, p, value):
 
 @helper
 def put_decimal(out, p, steps, mantissa, decimals):
-    """steps * mantissa / 10**decimals, in quotes, exactly, with all its decimals. steps < 2**31, mantissa < 2**31."""
+    """steps * mantissa / 10**decimals, in quotes, exactly, with all its decimals. steps < 2**31,
+    mantissa < 2**31.
+    """
     value = steps * mantissa
     out[at(p)] = 34
     p += 1
@@ -176,7 +202,9 @@ def put_decimal(out, p, steps, mantissa, decimals):
 
 @helper
 def put_text(out, p, text, size):
-    """Up to `size` bytes of zero padded text as the inside of a JSON string: quotes, backslashes and odd bytes escaped."""
+    """Up to `size` bytes of zero padded text as the inside of a JSON string: quotes, backslashes
+    and odd bytes escaped.
+    """
     for i in range(size):
         c = np.int64(text[at(i)])
         if c == 0:
@@ -192,13 +220,21 @@ def put_text(out, p, text, size):
 
 
 def json_name(name: str) -> tuple[int, int, int]:
-    """A name as two packed words of its JSON text (without the outer quotes), and the length of that text."""
+    """A name as two packed words of its JSON text (without the outer quotes), and the length of
+    that text.
+    """
     raw = name.replace("\\", "\\\\").replace('"', '\\"').encode("ascii")
     padded = raw.ljust(16, b"\0")
-    return int.from_bytes(padded[:8], "little", signed=True), int.from_bytes(padded[8:16], "little", signed=True), len(raw)
+    return (
+        int.from_bytes(padded[:8], "little", signed=True),
+        int.from_bytes(padded[8:16], "little", signed=True),
+        len(raw),
+    )
 
 
 def decimal_text(steps: int, mantissa: int, decimals: int) -> str:
-    """steps * mantissa / 10**decimals with all its decimals: what put_decimal writes, without the quotes, for any size."""
+    """steps * mantissa / 10**decimals with all its decimals: what put_decimal writes, without the
+    quotes, for any size.
+    """
     whole, part = divmod(steps * mantissa, 10**decimals)
     return f"{whole}.{part:0{decimals}d}" if decimals else str(whole)

@@ -1,11 +1,13 @@
-"""Which instruments there are: the gateway's copy of every shard's list, where the compiled codec finds it.
+"""Which instruments there are: the gateway's copy of every shard's list, where the compiled codec
+finds it.
 
-Cold: filled at start from the shared book tops, then by LISTED events; read hot by both codecs through gateway/state.py. One
-row per (shard, index), and a hash from name to row. Instruments are never removed or changed (step 1 has no such command).
+Cold: filled at start from the shared book tops, then by LISTED events; read hot by both codecs
+through gateway/state.py. One row per (shard, index), and a hash from name to row. Instruments are
+never removed or changed (step 1 has no such command).
 
-An instrument whose tick or lot has a mantissa of 2**31 or more is listed but not traded here: its prices could not be written
-without overflow. Orders for it are refused 304; under the policy `create` it must not look unknown, or it would be priced by
-the template.
+An instrument whose tick or lot has a mantissa of 2**31 or more is listed but not traded here: its
+prices could not be written without overflow. Orders for it are refused 304; under the policy
+`create` it must not look unknown, or it would be priced by the template.
 """
 
 import zlib
@@ -18,8 +20,23 @@ from engine.records import SYMBOL_INDEX_BITS, pack_name, unpack_name
 from gateway.codec_numbers import mantissa_decimals
 from gateway.codec_text import json_name
 from gateway.state import (
-    H_HASH_BASE, H_HASH_MASK, SYMBOL_WORDS, Y_JSON, Y_JSON_BYTES, Y_LOT, Y_LOT_DECIMALS, Y_LOT_MANTISSA, Y_NAME, Y_PX_MAX,
-    Y_SHARD, Y_SYMBOL_ID, Y_TICK, Y_TICK_DECIMALS, Y_TICK_MANTISSA, Y_TRADED, GatewayState,
+    H_HASH_BASE,
+    H_HASH_MASK,
+    SYMBOL_WORDS,
+    Y_JSON,
+    Y_JSON_BYTES,
+    Y_LOT,
+    Y_LOT_DECIMALS,
+    Y_LOT_MANTISSA,
+    Y_NAME,
+    Y_PX_MAX,
+    Y_SHARD,
+    Y_SYMBOL_ID,
+    Y_TICK,
+    Y_TICK_DECIMALS,
+    Y_TICK_MANTISSA,
+    Y_TRADED,
+    GatewayState,
 )  # fmt: skip
 
 MANTISSA_MAX = 2**31 - 1
@@ -32,7 +49,9 @@ def shard_of_name(name: str, shards: int) -> int:
 
 
 def hash_start(packed: int) -> int:
-    """Where the search for a name begins, before masking; codec_decode.name_hash is the compiled twin."""
+    """Where the search for a name begins, before masking; codec_decode.name_hash is the compiled
+    twin.
+    """
     return (((packed ^ (packed >> 31)) & 0x7FFFFFFF) * 0x4F1BBCDD) >> 20
 
 
@@ -53,7 +72,8 @@ class Directory:
     def load(self, tops: np.ndarray[Any, Any] | None) -> int:
         """Take over everything the book tops name; returns how many were new.
 
-        Name, tick, lot and px_max of a top are written once, before its symbol_id is visible to anybody who got an event.
+        Name, tick, lot and px_max of a top are written once, before its symbol_id is visible to
+        anybody who got an event.
         """
         if tops is None:
             return 0
@@ -62,7 +82,13 @@ class Directory:
             top = tops[place]
             if int(top["symbol_id"]) > 0 and int(top["tick"]) > 0 and int(top["lot"]) > 0:
                 name = unpack_name(int(top["symbol"]))
-                self.add(int(top["symbol_id"]), name, int(top["tick"]), int(top["lot"]), int(top["px_max"]))
+                self.add(
+                    int(top["symbol_id"]),
+                    name,
+                    int(top["tick"]),
+                    int(top["lot"]),
+                    int(top["px_max"]),
+                )
         return len(self) - before
 
     def add(self, symbol_id: int, name: str, tick: int, lot: int, px_max: int) -> None:
@@ -72,12 +98,16 @@ class Directory:
             return
         place = shard * self.symbols_max + index
         row, view = self.state.symbol_base(place), self.state.view
-        (tick_mantissa, tick_decimals), (lot_mantissa, lot_decimals) = mantissa_decimals(tick), mantissa_decimals(lot)
+        (tick_mantissa, tick_decimals), (lot_mantissa, lot_decimals) = (
+            mantissa_decimals(tick),
+            mantissa_decimals(lot),
+        )
         packed = pack_name(name)
         traded = tick_mantissa <= MANTISSA_MAX and lot_mantissa <= MANTISSA_MAX
         low, high, size = json_name(name)
         values = {
-            Y_SYMBOL_ID: symbol_id, Y_SHARD: shard, Y_TICK: tick, Y_LOT: lot, Y_PX_MAX: px_max, Y_TRADED: int(traded),
+            Y_SYMBOL_ID: symbol_id, Y_SHARD: shard, Y_TICK: tick, Y_LOT: lot, Y_PX_MAX: px_max,
+            Y_TRADED: int(traded),
             Y_TICK_MANTISSA: min(tick_mantissa, MANTISSA_MAX), Y_TICK_DECIMALS: tick_decimals,
             Y_LOT_MANTISSA: min(lot_mantissa, MANTISSA_MAX), Y_LOT_DECIMALS: lot_decimals,
             Y_JSON: low, Y_JSON + 1: high, Y_JSON_BYTES: size, Y_NAME: packed,
@@ -94,12 +124,15 @@ class Directory:
         return self.state.view[self.state.symbol_base(place) + Y_NAME] != 0
 
     def placeholder(self, symbol_id: int) -> None:
-        """Give an instrument nobody told us about a row, so that its reports can go out: named by number, in ticks and lots."""
+        """Give an instrument nobody told us about a row, so that its reports can go out: named by
+        number, in ticks and lots.
+        """
         place = (symbol_id >> SYMBOL_INDEX_BITS) * self.symbols_max + (symbol_id & INDEX_MASK)
         row, view = self.state.symbol_base(place), self.state.view
         low, high, size = json_name(f"#{symbol_id}"[:8])
         for word, value in {
-            Y_NAME: -1, Y_SYMBOL_ID: symbol_id, Y_TICK_MANTISSA: 1, Y_LOT_MANTISSA: 1, Y_JSON: low, Y_JSON + 1: high,
+            Y_NAME: -1, Y_SYMBOL_ID: symbol_id, Y_TICK_MANTISSA: 1, Y_LOT_MANTISSA: 1, Y_JSON: low,
+            Y_JSON + 1: high,
             Y_JSON_BYTES: size,
         }.items():  # fmt: skip
             view[row + word] = value

@@ -1,6 +1,8 @@
-"""The sentence and the name that go out with every reject code. Cold; the encoder bakes them into its tables.
+"""The sentence and the name that go out with every reject code. Cold; the encoder bakes them into
+its tables.
 
-A sentence here is what a shard's reject carries. The gateway's own rejects say more: which key, which value.
+A sentence here is what a shard's reject carries. The gateway's own rejects say more: which key,
+which value.
 """
 
 from engine.records import RejectCode
@@ -57,7 +59,9 @@ SENTENCES: dict[RejectCode, str] = {
 
 
 def reason_of(code: int) -> str:
-    """Name of a reject code as the field `reason` carries it; "code_NNN" for one this version does not know."""
+    """Name of a reject code as the field `reason` carries it; "code_NNN" for one this version does
+    not know.
+    """
     try:
         return RejectCode(code).name.lower()
     except ValueError:
@@ -65,7 +69,9 @@ def reason_of(code: int) -> str:
 
 
 class Refusal(Exception):
-    """A request that goes no further: code and sentence. Raised by the slow path, caught where the line is handled."""
+    """A request that goes no further: code and sentence. Raised by the slow path, caught where the
+    line is handled.
+    """
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)

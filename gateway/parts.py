@@ -1,6 +1,7 @@
 """What a gateway is given from outside.
 
-Cold. `engine/topology.py` builds a GatewayParts and calls serve_gateway; the gateway imports no wiring.
+Cold. `engine/topology.py` builds a GatewayParts and calls serve_gateway; the gateway imports no
+wiring.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from engine.shm_ring import CommandRings, EventRings
 
 @dataclass
 class GatewayParts:
-    """All that a gateway needs from outside. Rings may be None: the shards are absent, `reconnect` is asked each 0.5 s.
+    """All that a gateway needs from outside. Rings may be None: the shards are absent, `reconnect`
+    is asked each 0.5 s.
 
-    tops: BOOK_TOP[shards * symbols_max] (BookTops.records); place of a symbol: shard * symbols_max + index.
-    shard_fds, reader_fd: eventfds; the gateway signals the former when a shard sleeps and sleeps on the latter.
-    next_logon: a number higher than any it gave before, over all gateways of the instance and all restarts.
-    reconnect: gives the parts with rings once the shards are there, else None.
-    shard_up: whether a shard serves (heartbeat); None: always. Asked each 0.1 s, must be cheap.
-    deep_book(symbol_id, depth): rows (price ticks, lots, orders) of both sides, for books deeper than BOOK_TOP; or None.
-    on_ready(port) is called once, when connections are accepted.
+    tops: BOOK_TOP[shards * symbols_max] (BookTops.records); place of a symbol: shard * symbols_max
+    + index. shard_fds, reader_fd: eventfds; the gateway signals the former when a shard sleeps and
+    sleeps on the latter. next_logon: a number higher than any it gave before, over all gateways of
+    the instance and all restarts. reconnect: gives the parts with rings once the shards are there,
+    else None. shard_up: whether a shard serves (heartbeat); None: always. Asked each 0.1 s, must be
+    cheap. deep_book(symbol_id, depth): rows (price ticks, lots, orders) of both sides, for books
+    deeper than BOOK_TOP; or None. on_ready(port) is called once, when connections are accepted.
     """
 
     config: Config
@@ -46,9 +48,12 @@ class GatewayParts:
     port: int | None = None  # instead of config.network.port; 0: any free one
 
 
-# Labels and histograms of a gateway's counters block (Counters.create); a block may have more, or lack some.
+# Labels and histograms of a gateway's counters block (Counters.create); a block may have more, or
+# lack some.
 COUNTER_LABELS = (
-    "connections", "sessions", "lines", "commands", "reports", "slow_lines", "rejects", "busy", "throttled", "bytes_in",
-    "bytes_out", "laps", "events_lost", "output_overflows", "takeovers", "logon_failures", "deferrals",
+    "connections", "sessions", "lines", "commands", "reports", "slow_lines", "rejects", "busy",
+    "throttled", "bytes_in",
+    "bytes_out", "laps", "events_lost", "output_overflows", "takeovers", "logon_failures",
+    "deferrals",
 )  # fmt: skip
 HISTOGRAM_LABELS = ("gateway_round_trip",)

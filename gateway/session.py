@@ -1,19 +1,22 @@
 """Sessions: who is logged on, which ids are used, what may still be sent. Sans-I/O.
 
-Cold, except for the words of gateway/state.py that it sets up and both codecs use. A session is (account, name); on every shard
-the highest logon owns it. Its life here:
+Cold, except for the words of gateway/state.py that it sets up and both codecs use. A session is
+(account, name); on every shard the highest logon owns it. Its life here:
 
     WAITING     token good, but no shard is running: requests are refused 905
-    OPENING     SESSION_OPEN sent; lines that arrive are kept until every shard that is up has answered
+    OPENING     SESSION_OPEN sent; lines that arrive are kept until every shard that is up has
+                answered
     LIVE        trades
-    CLOSED      gone; SESSION_CLOSE was sent, or waits in `close_queue` until the ring has room: a close is never dropped
+    CLOSED      gone; SESSION_CLOSE was sent, or waits in `close_queue` until the ring has room: a
+                close is never dropped
 
-A later logon of the same (account, name), here or at another gateway, is seen as an ACCOUNT event: the older connection is told
-and closed, without SESSION_CLOSE (the shard would ignore it). Throttle buckets outlive the connection: reconnecting does not
-refill them.
+A later logon of the same (account, name), here or at another gateway, is seen as an ACCOUNT event:
+the older connection is told and closed, without SESSION_CLOSE (the shard would ignore it). Throttle
+buckets outlive the connection: reconnecting does not refill them.
 
-Bounds: sessions_max rows, ROWS_PER_ACCOUNT_MAX per account, pending reports of an OPENING session count as output. Buckets are
-kept per (account, name) that ever logged on: the shard bounds those by its own session table.
+Bounds: sessions_max rows, ROWS_PER_ACCOUNT_MAX per account, pending reports of an OPENING session
+count as output. Buckets are kept per (account, name) that ever logged on: the shard bounds those by
+its own session table.
 """
 
 from __future__ import annotations
@@ -27,13 +30,40 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config import Account, Config, Throttle
 from engine.records import CommandKind, RejectCode, pack_name, unpack_name
-from gateway.codec_decode import HARD_INTERVAL, HARD_TAT, INTERVAL
+from gateway.codec_command import HARD_INTERVAL, HARD_TAT, INTERVAL
 from gateway.codec_text import json_name
 from gateway.errors import Refusal
 from gateway.state import (
-    C_ACCOUNT, C_FLAGS, C_KIND, C_LOGON, C_SESSION, H_ACCOUNT_BASE, R_ACCOUNT, R_CANCEL_HARD_NS, R_CANCEL_HARD_TAT, R_CANCEL_NS,
-    R_CANCEL_TAT, R_FLAGS, R_LAST_ID, R_LOGON, R_NAME, R_NEXT, R_ORDER_HARD_NS, R_ORDER_HARD_TAT, R_ORDER_NS, R_ORDER_TAT,
-    R_SHARDS, R_STATE, R_WINDOW_NS, ROW_LIVE, ROW_OPENING, ROW_RECEIPTS, ROW_TEXT_IDS, ROWS_PER_ACCOUNT_MAX, S_UP, GatewayState,
+    C_ACCOUNT,
+    C_FLAGS,
+    C_KIND,
+    C_LOGON,
+    C_SESSION,
+    H_ACCOUNT_BASE,
+    R_ACCOUNT,
+    R_CANCEL_HARD_NS,
+    R_CANCEL_HARD_TAT,
+    R_CANCEL_NS,
+    R_CANCEL_TAT,
+    R_FLAGS,
+    R_LAST_ID,
+    R_LOGON,
+    R_NAME,
+    R_NEXT,
+    R_ORDER_HARD_NS,
+    R_ORDER_HARD_TAT,
+    R_ORDER_NS,
+    R_ORDER_TAT,
+    R_SHARDS,
+    R_STATE,
+    R_WINDOW_NS,
+    ROW_LIVE,
+    ROW_OPENING,
+    ROW_RECEIPTS,
+    ROW_TEXT_IDS,
+    ROWS_PER_ACCOUNT_MAX,
+    S_UP,
+    GatewayState,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -93,11 +123,16 @@ class Session:
 class SessionTable:
     """All sessions of this gateway."""
 
+    state: GatewayState  # from attach on
+    codec: Codec
+
     def __init__(self, config: Config, next_logon: Callable[[], int]) -> None:
         self.config = config
         self.next_logon = next_logon
         self.accounts = {account.name: account for account in config.accounts}
-        self.throttles: dict[str, Throttle] = {throttle.name: throttle for throttle in config.throttles}
+        self.throttles: dict[str, Throttle] = {
+            throttle.name: throttle for throttle in config.throttles
+        }
         self.by_logon: dict[int, Session] = {}
         self.by_owner: dict[tuple[int, str], list[Session]] = {}
         self.by_row: list[Session | None] = []
@@ -106,12 +141,11 @@ class SessionTable:
         self.opening: dict[tuple[int, int], Session] = {}  # (shard, producer_seq)
         self.buckets: dict[tuple[int, str], tuple[int, ...]] = {}
         self.close_queue: deque[tuple[int, dict[int, int]]] = deque()
-        self.state: GatewayState | None = None
-        self.codec: Codec | None = None
+        self.attached = False
 
     def attach(self, state: GatewayState, codec: Codec, rows: int) -> None:
         """The shards are there: sessions get rows."""
-        self.state, self.codec = state, codec
+        self.state, self.codec, self.attached = state, codec, True
         self.by_row = [None] * rows
         self.free_rows = list(range(rows - 1, 0, -1))
 
@@ -124,12 +158,21 @@ class SessionTable:
         return account if good and account else None
 
     def create(self, account: Account, options: dict[str, Any], client: Any) -> Session:
-        """Make a session in stage WAITING; Refusal 901 when the gateway or the account has too many."""
+        """Make a session in stage WAITING; Refusal 901 when the gateway or the account has too
+        many.
+        """
         if len(self.by_logon) >= self.config.gateway.sessions_max:
-            raise Refusal(RejectCode.BUSY, f"the gateway has {self.config.gateway.sessions_max} sessions, no more fit")
+            raise Refusal(
+                RejectCode.BUSY,
+                f"the gateway has {self.config.gateway.sessions_max} sessions, no more fit",
+            )
         if self.counts.get(account.account, 0) >= ROWS_PER_ACCOUNT_MAX:
-            raise Refusal(RejectCode.BUSY, f"the account has {ROWS_PER_ACCOUNT_MAX} sessions here, no more fit")
-        session = Session(account, options["session"], self.next_logon(), options["text_ids"], options["receipts"],
+            raise Refusal(
+                RejectCode.BUSY,
+                f"the account has {ROWS_PER_ACCOUNT_MAX} sessions here, no more fit",
+            )
+        session = Session(account, options["session"], self.next_logon(), options["text_ids"],
+        options["receipts"],
                           options["close_flags"], options["heartbeat_s"], client)  # fmt: skip
         self.by_logon[session.logon] = session
         self.by_owner.setdefault((account.account, session.name), []).append(session)
@@ -137,8 +180,9 @@ class SessionTable:
         return session
 
     def open(self, session: Session, now_ns: int) -> None:
-        """Send SESSION_OPEN to every shard that is up; Refusal 901 when a ring is full (nothing was sent then)."""
-        assert self.state is not None and self.codec is not None
+        """Send SESSION_OPEN to every shard that is up; Refusal 901 when a ring is full (nothing was
+        sent then).
+        """
         if self.codec.rooms() < 1:
             raise Refusal(RejectCode.BUSY, "a queue is full; log on again in a moment")
         self._row_take(session)
@@ -148,10 +192,12 @@ class SessionTable:
                 self.open_at(session, shard, now_ns)
 
     def open_at(self, session: Session, shard: int, now_ns: int) -> bool:
-        """Send SESSION_OPEN to one shard (also to one that came up later); False when its ring is full."""
-        assert self.codec is not None
+        """Send SESSION_OPEN to one shard (also to one that came up later); False when its ring is
+        full.
+        """
         words = {
-            C_KIND: int(CommandKind.SESSION_OPEN), C_ACCOUNT: session.account.account, C_LOGON: session.logon,
+            C_KIND: int(CommandKind.SESSION_OPEN), C_ACCOUNT: session.account.account,
+            C_LOGON: session.logon,
             C_FLAGS: session.close_flags,
         }  # fmt: skip
         sequence = self.codec.push(shard, words, session.name.encode("ascii"), now_ns)
@@ -162,48 +208,64 @@ class SessionTable:
         return sequence != 0
 
     def _up(self, shard: int) -> bool:
-        assert self.state is not None
         return self.state.view[self.state.shard_base(shard) + S_UP] != 0
 
     def _row_take(self, session: Session) -> None:
-        assert self.state is not None
         session.row = self.free_rows.pop()
         self.by_row[session.row] = session
         session.base = self.state.row_base(session.row)
         view, base = self.state.view, session.base
-        flags = (ROW_TEXT_IDS if session.text_ids else 0) | (ROW_RECEIPTS if session.receipts else 0)
+        flags = (ROW_TEXT_IDS if session.text_ids else 0) | (
+            ROW_RECEIPTS if session.receipts else 0
+        )
         throttle = self.throttles[session.account.throttle]
         values = {
-            R_STATE: ROW_OPENING, R_ACCOUNT: session.account.account, R_LOGON: session.logon, R_FLAGS: flags,
+            R_STATE: ROW_OPENING, R_ACCOUNT: session.account.account, R_LOGON: session.logon,
+            R_FLAGS: flags,
             R_NAME: pack_name(session.name), R_WINDOW_NS: throttle.window_s * NS,
-            R_ORDER_NS: interval_ns(throttle.orders_per_s), R_CANCEL_NS: interval_ns(throttle.cancels_per_s),
+            R_ORDER_NS: interval_ns(throttle.orders_per_s),
+            R_CANCEL_NS: interval_ns(throttle.cancels_per_s),
             R_ORDER_HARD_NS: interval_ns(throttle.orders_per_s * throttle.logout_factor),
             R_CANCEL_HARD_NS: interval_ns(throttle.cancels_per_s * throttle.logout_factor),
         }  # fmt: skip
-        values.update(zip(TATS, self.buckets.get((session.account.account, session.name), (0, 0, 0, 0)), strict=True))
+        values.update(
+            zip(
+                TATS,
+                self.buckets.get((session.account.account, session.name), (0, 0, 0, 0)),
+                strict=True,
+            )
+        )
         for word, value in values.items():
             view[base + word] = value
 
-    # ------------------------------------------------------------------------------- answers of the shards
+    # ------------------------------------------------------------------------ answers of the shards
     def answered(self, shard: int, event: Any) -> tuple[Session | None, list[Session]]:
-        """Take an ACCOUNT event that opened a session: (ours that is now complete, ours that it took over)."""
-        assert self.state is not None
-        name, slot, logon = unpack_name(int.from_bytes(bytes(event["text"][:8]), "little")), int(event["session"]), int(event["amount"])
+        """Take an ACCOUNT event that opened a session: (ours that is now complete, ours that it
+        took over).
+        """
+        name, slot, logon = (
+            unpack_name(int.from_bytes(bytes(event["text"][:8]), "little")),
+            int(event["session"]),
+            int(event["amount"]),
+        )
         account = int(event["account"])
         self._name_note(shard, slot, name)
-        older = [session for session in self.by_owner.get((account, name), ()) if session.logon < logon]
+        older = [
+            session for session in self.by_owner.get((account, name), ()) if session.logon < logon
+        ]
         session = self.by_logon.get(logon)
         if session is None:
             orphan = self.opening.pop((shard, int(event["receipt_producer_seq"])), None)
             if orphan is not None and orphan.logon == logon:
-                self._close_at(orphan, shard, slot)  # its connection ended while it was being opened
+                self._close_at(
+                    orphan, shard, slot
+                )  # its connection ended while it was being opened
             return None, older
         self.opening.pop((shard, session.opens.get(shard, 0)), None)
         self._row_answered(session, shard, event)
         return (session if self._complete(session) else None), older
 
     def _complete(self, session: Session) -> bool:
-        assert self.state is not None
         if session.unanswered or session.stage is not Stage.OPENING:
             return False
         session.stage = Stage.LIVE
@@ -211,7 +273,9 @@ class SessionTable:
         return True
 
     def shard_lost(self, shard: int) -> list[Session]:
-        """A shard went down: nobody waits for its answer any more. Returns the sessions that became complete by that."""
+        """A shard went down: nobody waits for its answer any more. Returns the sessions that became
+        complete by that.
+        """
         waiting = [s for s in self.by_logon.values() if shard in s.unanswered]
         for session in waiting:
             session.unanswered.discard(shard)
@@ -220,12 +284,20 @@ class SessionTable:
     def shard_found(self, shard: int, now_ns: int) -> None:
         """A shard came up: sessions that do not have it yet are opened there."""
         for session in list(self.by_logon.values()):
-            if session.stage in (Stage.OPENING, Stage.LIVE) and shard not in session.slots and shard not in session.unanswered:
+            if (
+                session.stage in (Stage.OPENING, Stage.LIVE)
+                and shard not in session.slots
+                and shard not in session.unanswered
+            ):
                 self.open_at(session, shard, now_ns)
 
     def _row_answered(self, session: Session, shard: int, event: Any) -> None:
-        assert self.state is not None
-        view, base, slot, last_id = self.state.view, session.base, int(event["session"]), int(event["client_order_id"])
+        view, base, slot, last_id = (
+            self.state.view,
+            session.base,
+            int(event["session"]),
+            int(event["client_order_id"]),
+        )
         if not session.slots:  # the first answer: reports of the account go to it from here on
             head = view[H_ACCOUNT_BASE] + session.account.account
             view[base + R_NEXT] = view[head]
@@ -238,11 +310,14 @@ class SessionTable:
         view[base + R_LAST_ID] = max(view[base + R_LAST_ID], last_id)
 
     def _name_note(self, shard: int, slot: int, name: str) -> None:
-        assert self.state is not None
         if 0 < slot <= self.config.shard.sessions_max:
             place = self.state.name_base(shard, slot)
             low, high, size = json_name(name)
-            self.state.view[place], self.state.view[place + 1], self.state.view[place + 2] = low, high, size
+            self.state.view[place], self.state.view[place + 1], self.state.view[place + 2] = (
+                low,
+                high,
+                size,
+            )
 
     def refused(self, shard: int, event: Any) -> Session | None:
         """The session whose SESSION_OPEN a shard rejected with this event, if it is one of ours."""
@@ -253,7 +328,9 @@ class SessionTable:
 
     # ------------------------------------------------------------------------------- end
     def close(self, session: Session, *, tell_shards: bool) -> None:
-        """End a session. With `tell_shards` its shards get SESSION_CLOSE, at once or as soon as their rings have room."""
+        """End a session. With `tell_shards` its shards get SESSION_CLOSE, at once or as soon as
+        their rings have room.
+        """
         if session.stage is Stage.CLOSED:
             return
         session.stage = Stage.CLOSED
@@ -271,23 +348,25 @@ class SessionTable:
 
     def _close_at(self, session: Session, shard: int, slot: int) -> None:
         words = {
-            C_KIND: int(CommandKind.SESSION_CLOSE), C_ACCOUNT: session.account.account, C_LOGON: session.logon, C_SESSION: slot,
+            C_KIND: int(CommandKind.SESSION_CLOSE), C_ACCOUNT: session.account.account,
+            C_LOGON: session.logon, C_SESSION: slot,
         }  # fmt: skip
         self.close_queue.append((shard, words))
 
     def closes_flush(self, now_ns: int) -> None:
         """Send waiting SESSION_CLOSEs, oldest first, as far as the rings have room."""
         full: set[int] = set()
-        for _ in range(len(self.close_queue)):
+        for _ in range(len(self.close_queue)):  # empty until there are rings
             shard, words = self.close_queue.popleft()
-            if shard in full or self.codec is None or not self.codec.push(shard, words, b"", now_ns):
+            if shard in full or not self.codec.push(shard, words, b"", now_ns):
                 full.add(shard)
                 self.close_queue.append((shard, words))
 
     def _row_free(self, session: Session) -> None:
-        assert self.state is not None
         view, base = self.state.view, session.base
-        self.buckets[session.account.account, session.name] = tuple(view[base + tat] for tat in TATS)
+        self.buckets[session.account.account, session.name] = tuple(
+            view[base + tat] for tat in TATS
+        )
         place = view[H_ACCOUNT_BASE] + session.account.account
         while view[place]:  # unlink from the account's list
             row = view[place]
@@ -303,11 +382,12 @@ class SessionTable:
 
     # ------------------------------------------------------------------------------- throttle
     def admit(self, session: Session, cancel: bool, now_ns: int) -> Admission:
-        """Take a token for a request on the slow path; the compiled twin is codec_decode.bucket_take.
+        """Take a token for a request on the slow path; the compiled twin is
+        codec_decode.bucket_take.
 
-        Every request counts against the hard bucket, refused or not: who goes on over logout_factor times the rate is logged out.
+        Every request counts against the hard bucket, refused or not: who goes on over logout_factor
+        times the rate is logged out.
         """
-        assert self.state is not None
         view, at = self.state.view, session.base + (R_CANCEL_TAT if cancel else R_ORDER_TAT)
         interval = view[at + INTERVAL]
         if not interval:
@@ -325,7 +405,6 @@ class SessionTable:
 
     def tokens_left(self, session: Session, cancel: bool, now_ns: int) -> int | None:
         """How many requests the bucket holds now; None without limit."""
-        assert self.state is not None
         view, at = self.state.view, session.base + (R_CANCEL_TAT if cancel else R_ORDER_TAT)
         interval = view[at + INTERVAL]
         if not interval:

@@ -1,22 +1,27 @@
 """The gateway's memory that compiled code and Python share: one flat int64 array, `words`.
 
-Hot. One array, because each array argument of a kernel costs 60 to 100 ns a call and a tuple of arrays several microseconds.
-One process, one thread: nothing here is atomic. Layout:
+Hot. One array, because each array argument of a kernel costs 60 to 100 ns a call and a tuple of
+arrays several microseconds. One process, one thread: nothing here is atomic. Layout:
 
-    header      0 .. 63      sizes and bases, arguments and results of a call, totals for the counters
+    header      0 .. 63      sizes and bases, arguments and results of a call, totals for the
+                counters
     fields     64 .. 95      what the scanner found in the line at hand
-    command    96 .. 127     the command about to be written (fast and slow path fill the same words)
+    command    96 .. 127     the command about to be written (fast and slow path fill the same
+               words)
     shards     rows of SHARD_WORDS: ring, positions, eventfd, cursor in the event ring
     accounts   one word per account: first session row of its list; 0 none
-    rows       session rows of `row_words` words: R_* then (slot, last id) per shard; row 0 is nobody
-    symbols    rows of SYMBOL_WORDS at shard * symbols_max + index: name, tick and lot as mantissa and decimals
+    rows       session rows of `row_words` words: R_* then (slot, last id) per shard; row 0 is
+               nobody
+    symbols    rows of SYMBOL_WORDS at shard * symbols_max + index: name, tick and lot as mantissa
+               and decimals
     hash       open addressing, symbol name -> symbol row + 1
     names      rows of NAME_WORDS at shard * sessions_max + slot: session name as JSON text
     links      rows of LINK_WORDS: one report on its way to one session
     writes     rows of WRITE_WORDS: (session row, first byte, end byte) of the encoder's output
 
-Decimals: a tick of 0.05 is mantissa 5 and 2 decimals, a lot of 1000 is mantissa 1000 and 0 decimals. Mantissas stay below
-2**31, so that mantissa * ticks cannot overflow; an instrument beyond that is known but not traded here (Y_TRADED 0).
+Decimals: a tick of 0.05 is mantissa 5 and 2 decimals, a lot of 1000 is mantissa 1000 and 0
+decimals. Mantissas stay below 2**31, so that mantissa * ticks cannot overflow; an instrument beyond
+that is known but not traded here (Y_TRADED 0).
 """
 
 from dataclasses import dataclass
@@ -31,7 +36,15 @@ from engine.records import CLIENT_TEXT_BYTES
 H_SHARDS, H_PRODUCER, H_COMMAND_CAPACITY, H_EVENT_CAPACITY, H_LINE_MAX, H_READER = 0, 1, 2, 3, 4, 5
 H_SHARD_BASE, H_ACCOUNT_BASE, H_ROW_BASE, H_SYMBOL_BASE, H_HASH_BASE = 8, 9, 10, 11, 12
 H_NAME_BASE, H_LINK_BASE, H_WRITE_BASE = 13, 14, 15
-H_ACCOUNTS, H_ROW_WORDS, H_ROWS, H_SYMBOLS_MAX, H_HASH_MASK, H_SESSIONS_MAX, H_LINKS = 16, 17, 18, 19, 20, 21, 22
+H_ACCOUNTS, H_ROW_WORDS, H_ROWS, H_SYMBOLS_MAX, H_HASH_MASK, H_SESSIONS_MAX, H_LINKS = (
+    16,
+    17,
+    18,
+    19,
+    20,
+    21,
+    22,
+)
 H_HALF = 23  # bytes of the encoder's buffer for reports; the second half gathers them per session
 H_ARGUMENT = 24  # decode: row << 40 | first byte << 20 | end byte
 H_LINE_END = 25  # decode: where the line ends that needs the slow path
@@ -55,9 +68,26 @@ F_SYMBOL, F_POST_ONLY = 11, 12
 F_SCALE = 10  # F_QTY + F_SCALE = 15, F_PRICE + F_SCALE = 16
 assert F_QTY + F_SCALE > F_POST_ONLY
 
-# ------------------------------------------------------------------------------- the command in the making
-C_KIND, C_SHARD, C_ID, C_ORDER_ID, C_SYMBOL_ID, C_SYMBOL, C_PX, C_QTY = 96, 97, 98, 99, 100, 101, 102, 103
-C_SIDE, C_ORDER_TYPE, C_TIF, C_FLAGS, C_TARGET_ID, C_TAG, C_RECEIPT_TS = 104, 105, 106, 107, 108, 109, 110
+# ------------------------------------------------------------------------ the command in the making
+C_KIND, C_SHARD, C_ID, C_ORDER_ID, C_SYMBOL_ID, C_SYMBOL, C_PX, C_QTY = (
+    96,
+    97,
+    98,
+    99,
+    100,
+    101,
+    102,
+    103,
+)
+C_SIDE, C_ORDER_TYPE, C_TIF, C_FLAGS, C_TARGET_ID, C_TAG, C_RECEIPT_TS = (
+    104,
+    105,
+    106,
+    107,
+    108,
+    109,
+    110,
+)
 C_SESSION, C_LOGON, C_ACCOUNT, C_ROW = 111, 112, 113, 114
 C_TEXT = 116  # 5 words hold the 36 bytes
 C_END = C_TEXT + -(-CLIENT_TEXT_BYTES // 8)
@@ -77,7 +107,15 @@ ROW_FREE, ROW_OPENING, ROW_LIVE = 0, 1, 2
 ROW_TEXT_IDS, ROW_RECEIPTS = 1, 2  # R_FLAGS
 
 SYMBOL_WORDS = 16
-Y_NAME, Y_SYMBOL_ID, Y_SHARD, Y_TICK_MANTISSA, Y_TICK_DECIMALS, Y_LOT_MANTISSA, Y_LOT_DECIMALS = 0, 1, 2, 3, 4, 5, 6
+Y_NAME, Y_SYMBOL_ID, Y_SHARD, Y_TICK_MANTISSA, Y_TICK_DECIMALS, Y_LOT_MANTISSA, Y_LOT_DECIMALS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+)
 Y_PX_MAX, Y_TICK, Y_LOT, Y_TRADED, Y_JSON, Y_JSON_BYTES, Y_PHASE = 7, 8, 9, 10, 11, 13, 14
 
 NAME_WORDS = 4
@@ -91,7 +129,9 @@ ROWS_PER_ACCOUNT_MAX = 50  # limits table; also bounds what one report costs the
 OUTPUT_HALF_BYTES = 1 << 18
 REPORT_BYTES_MAX = 1024  # the longest report, rounded up (tests/gateway/test_encode.py makes it)
 OUTPUT_SLACK_BYTES = 2 * REPORT_BYTES_MAX  # the encoder stops when a half has less left
-GATHER_SLACK_BYTES = ROWS_PER_ACCOUNT_MAX * REPORT_BYTES_MAX  # one event may go to that many sessions
+GATHER_SLACK_BYTES = (
+    ROWS_PER_ACCOUNT_MAX * REPORT_BYTES_MAX
+)  # one event may go to that many sessions
 assert OUTPUT_HALF_BYTES > 2 * GATHER_SLACK_BYTES
 
 
@@ -119,7 +159,10 @@ class GatewayState:
 
     def name_base(self, shard: int, slot: int) -> int:
         """Index of a session name's first word."""
-        return int(self.view[H_NAME_BASE]) + (shard * int(self.view[H_SESSIONS_MAX]) + slot) * NAME_WORDS
+        return (
+            int(self.view[H_NAME_BASE])
+            + (shard * int(self.view[H_SESSIONS_MAX]) + slot) * NAME_WORDS
+        )
 
 
 def make_state(config: Config, shards: int, producer: int, reader: int) -> GatewayState:
@@ -144,9 +187,12 @@ def make_state(config: Config, shards: int, producer: int, reader: int) -> Gatew
         words[base] = at
         at += size
     values = {
-        H_SHARDS: shards, H_PRODUCER: producer, H_READER: reader, H_LINE_MAX: config.gateway.line_bytes_max,
-        H_ACCOUNTS: config.shard.accounts_max, H_ROW_WORDS: row_words, H_ROWS: rows, H_SYMBOLS_MAX: config.shard.symbols_max,
-        H_HASH_MASK: hash_size - 1, H_SESSIONS_MAX: config.shard.sessions_max + 1, H_LINKS: LINKS, H_HALF: OUTPUT_HALF_BYTES,
+        H_SHARDS: shards, H_PRODUCER: producer, H_READER: reader,
+        H_LINE_MAX: config.gateway.line_bytes_max,
+        H_ACCOUNTS: config.shard.accounts_max, H_ROW_WORDS: row_words, H_ROWS: rows,
+        H_SYMBOLS_MAX: config.shard.symbols_max,
+        H_HASH_MASK: hash_size - 1, H_SESSIONS_MAX: config.shard.sessions_max + 1, H_LINKS: LINKS,
+        H_HALF: OUTPUT_HALF_BYTES,
     }  # fmt: skip
     for word, value in values.items():
         words[word] = value

@@ -2,16 +2,19 @@
 
 Hot in `buffer_updated`, `TcpClient.send` and `_poll`. One process, one thread, one event loop.
 
-    recv -> decode (one compiled call) -> a short wait for the shard's answer, if few commands went out -> encode (one call)
+    recv -> decode (one compiled call) -> a short wait for the shard's answer, if few commands went
+        out -> encode (one call)
          -> one write per session
 
-Reports come back through `_poll`, in the manner of engine/idle.py: while there is traffic, and YIELD_NS after the last of it, it
-reschedules itself in every turn of the loop and offers the core between turns; then the gateway announces that it sleeps,
-looks once more, and waits for its eventfd (or a socket). `spin` never sleeps, `park` sleeps at once.
+Reports come back through `_poll`, in the manner of engine/idle.py: while there is traffic, and
+YIELD_NS after the last of it, it reschedules itself in every turn of the loop and offers the core
+between turns; then the gateway announces that it sleeps, looks once more, and waits for its eventfd
+(or a socket). `spin` never sleeps, `park` sleeps at once.
 
-Writing goes straight to the socket while nothing waits in user space: no copy, no turn of the loop in between. What the kernel
-does not take is left to uvloop; more than output_bytes_max of that and the client is dropped: uvloop itself would buffer
-without limit. A socket is never written after its transport began to close, for its number could be another's by then.
+Writing goes straight to the socket while nothing waits in user space: no copy, no turn of the loop
+in between. What the kernel does not take is left to uvloop; more than output_bytes_max of that and
+the client is dropped: uvloop itself would buffer without limit. A socket is never written after its
+transport began to close, for its number could be another's by then.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ import uvloop
 
 from engine.counters import State
 from engine.idle import YIELD_NS
-from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, TICK_S, Client, Desk
+from gateway.connection import Client
+from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, TICK_S, Desk
 from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS, GatewayParts
 
 __all__ = ["COUNTER_LABELS", "HISTOGRAM_LABELS", "Gateway", "GatewayParts", "serve_gateway"]
@@ -54,7 +58,9 @@ class TcpClient(Client, asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.desk.limits.idle_dead_s * 1000))
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.desk.limits.idle_dead_s * 1000)
+        )
         self.transport.set_write_buffer_limits(high=self.desk.limits.output_bytes_max)
         self.fd = sock.fileno()
         refusal = self.gateway.admit(transport.get_extra_info("peername"))
@@ -129,7 +135,7 @@ class Gateway:
         self.server: asyncio.Server | None = None
         self._watch()
 
-    # ------------------------------------------------------------------------------- sleeping and waking
+    # -------------------------------------------------------------------------- sleeping and waking
     def _watch(self) -> None:
         if self.desk.codec is None:
             return
@@ -183,7 +189,8 @@ class Gateway:
         if limits.connections_per_ip_per_s and isinstance(peer, tuple):
             count = self.arrivals[peer[0]] = self.arrivals.get(peer[0], 0) + 1
             if count > limits.connections_per_ip_per_s:
-                return f"more than {limits.connections_per_ip_per_s} connections a second from {peer[0]}"
+                most = limits.connections_per_ip_per_s
+                return f"more than {most} connections a second from {peer[0]}"
         return ""
 
     def received(self, client: TcpClient, count: int) -> None:
@@ -200,7 +207,9 @@ class Gateway:
         """Serve until `stop` is set, then drain."""
         network, parts = self.config.network, self.desk.parts
         port = network.port if parts.port is None else parts.port
-        self.server = await self.loop.create_server(lambda: TcpClient(self), network.host, port, backlog=BACKLOG)
+        self.server = await self.loop.create_server(
+            lambda: TcpClient(self), network.host, port, backlog=BACKLOG
+        )
         if parts.on_ready is not None:
             parts.on_ready(self.server.sockets[0].getsockname()[1])
         ticker = self.loop.create_task(self._ticker())
@@ -229,7 +238,11 @@ class Gateway:
 
     def _ended_close(self) -> None:
         for client in list(self.desk.clients):
-            if isinstance(client, TcpClient) and client.ended and self.desk.ticks - client.ended >= EOF_GRACE_TICKS:
+            if (
+                isinstance(client, TcpClient)
+                and client.ended
+                and self.desk.ticks - client.ended >= EOF_GRACE_TICKS
+            ):
                 self.desk.drop(client, "end of input")
 
     def _reconnect(self) -> None:
@@ -240,11 +253,16 @@ class Gateway:
             self._watch()
 
     async def _drain(self) -> None:
-        # Everybody is told; every session is closed on its shards, however long their rings need (up to DRAIN_S).
+        # Everybody is told; every session is closed on its shards, however long their rings need
+        # (up to DRAIN_S).
         for client in list(self.desk.clients):
             self.desk.drop(client, "the gateway is shutting down")
         until = self.loop.time() + DRAIN_S
-        while self.desk.sessions.close_queue and self.desk.codec is not None and self.loop.time() < until:
+        while (
+            self.desk.sessions.close_queue
+            and self.desk.codec is not None
+            and self.loop.time() < until
+        ):
             self.desk.sessions.closes_flush(time.monotonic_ns())
             await asyncio.sleep(0.005)
         self.mode = "park"

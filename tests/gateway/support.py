@@ -1,7 +1,9 @@
-"""An exchange without processes for the tests of the gateway: real rings, the real compiled step, no loop of its own.
+"""An exchange without processes for the tests of the gateway: real rings, the real compiled step,
+no loop of its own.
 
-`StandIn.run()` reads every command that is ready, runs it through LocalExchange and publishes its events with receipts, just as
-a shard would between two looks of the gateway. Tests decide when that happens, so nothing has to be waited for.
+`StandIn.run()` reads every command that is ready, runs it through LocalExchange and publishes its
+events with receipts, just as a shard would between two looks of the gateway. Tests decide when that
+happens, so nothing has to be waited for.
 """
 
 from __future__ import annotations
@@ -30,20 +32,24 @@ from engine.shm_ring import (
     load_word,
     store_word,
 )
-from gateway.desk import Client, Desk
+from gateway.connection import Client
+from gateway.desk import Desk
 from gateway.directory import shard_of_name
 from gateway.parts import GatewayParts
 
 LIMITS = ShardLimits(
-    orders_max=4096, levels_max=1024, symbols_max=16, sessions_max=64, accounts_max=64, text_ids_max=256,
+    orders_max=4096, levels_max=1024, symbols_max=16, sessions_max=64, accounts_max=64,
+    text_ids_max=256,
     slice_events=500, events_per_command_max=1024,
 )  # fmt: skip
 INSTRUMENTS = (
-    Instrument("AAPL", "0.01", "1"), Instrument("BTCUSDT", "0.01", "0.00001"), Instrument("TICK5", "0.05", "10"),
+    Instrument("AAPL", "0.01", "1"), Instrument("BTCUSDT", "0.01", "0.00001"), Instrument("TICK5",
+    "0.05", "10"),
     Instrument("BIG", "1000", "1"), Instrument('Q"\\', "0.25", "1"),
 )  # fmt: skip
 ACCOUNTS = (
-    Account("demo", 1, "demo", "unlimited"), Account("alice", 2, "secret", "unlimited"), Account("slow", 3, "slow", "slow"),
+    Account("demo", 1, "demo", "unlimited"), Account("alice", 2, "secret", "unlimited"),
+    Account("slow", 3, "slow", "slow"),
 )  # fmt: skip
 THROTTLES = (Throttle("unlimited", 0, 0), Throttle("slow", 5, 10, 1, 1.5), Throttle("normal"))
 PRODUCER, READER = 2, 0
@@ -52,7 +58,8 @@ PRODUCER, READER = 2, 0
 def make_config(**changes: Any) -> Config:
     """A small configuration."""
     values: dict[str, Any] = {
-        "instance": f"t{os.getpid() % 10**6}_{uuid.uuid4().hex[:8]}", "shards": 1, "instruments": INSTRUMENTS,
+        "instance": f"t{os.getpid() % 10**6}_{uuid.uuid4().hex[:8]}", "shards": 1,
+        "instruments": INSTRUMENTS,
         "accounts": ACCOUNTS, "throttles": THROTTLES, "shard": LIMITS, "rings": Rings(4, 256, 4096),
         "gateway": GatewayLimits(auth_failure_delay_s=0.01),
     }  # fmt: skip
@@ -65,15 +72,20 @@ class StandIn:
     def __init__(self, config: Config) -> None:
         self.config = config
         rings = config.rings
-        self.commands = CommandRings.create(config.instance, config.shards, rings.producers, rings.command_capacity)
+        self.commands = CommandRings.create(
+            config.instance, config.shards, rings.producers, rings.command_capacity
+        )
         self.events = EventRings.create(config.instance, config.shards, rings.event_capacity)
         self.tops = np.zeros(config.shards * config.shard.symbols_max, BOOK_TOP)
         self.seen: list[Any] = []  # every COMMAND taken
         self.shards = []
         for shard in range(config.shards):
-            mine = tuple(i for i in config.instruments if shard_of_name(i.symbol, config.shards) == shard)
+            mine = tuple(
+                i for i in config.instruments if shard_of_name(i.symbol, config.shards) == shard
+            )
             exchange = LocalExchange(
-                mine, accounts=len(config.accounts), limits=config.shard, unknown_symbol=config.unknown_symbol,
+                mine, accounts=len(config.accounts), limits=config.shard,
+                unknown_symbol=config.unknown_symbol,
                 template=config.template, shard=shard,
             )  # fmt: skip
             self.shards.append(exchange)
@@ -93,8 +105,10 @@ class StandIn:
             return self.logons + 10
 
         values: dict[str, Any] = {
-            "config": self.config, "producer": PRODUCER, "reader": READER, "command_rings": self.commands,
-            "event_rings": self.events, "tops": self.tops, "shard_fds": self.fds, "reader_fd": self.reader_fd,
+            "config": self.config, "producer": PRODUCER, "reader": READER,
+            "command_rings": self.commands,
+            "event_rings": self.events, "tops": self.tops, "shard_fds": self.fds,
+            "reader_fd": self.reader_fd,
             "next_logon": next_logon, "shard_up": lambda shard: self.up[shard],
         }  # fmt: skip
         return GatewayParts(**(values | changes))
@@ -120,7 +134,9 @@ class StandIn:
             for producer in range(1, self.config.rings.producers):
                 for command in self.take(shard, producer):
                     self.seen.append(command)
-                    self._publish(shard, self.shards[shard].step(np.array([command], COMMAND)), command)
+                    self._publish(
+                        shard, self.shards[shard].step(np.array([command], COMMAND)), command
+                    )
                     done += 1
         return done
 
@@ -134,7 +150,10 @@ class StandIn:
             for name in event.dtype.names:
                 slot[name] = event[name]
             if command is not None:
-                slot["receipt_gateway_in"], slot["receipt_producer_seq"] = command["receipt_ts"], command["producer_seq"]
+                slot["receipt_gateway_in"], slot["receipt_producer_seq"] = (
+                    command["receipt_ts"],
+                    command["producer_seq"],
+                )
                 slot["receipt_shard_in"] = slot["receipt_shard_out"] = now
             self.events.slots[shard * capacity + ((position + index) & (capacity - 1))] = slot
         store_word(self.events.ctrl, base + COMMITTED, position + len(events))
@@ -142,11 +161,17 @@ class StandIn:
     def top(self, shard: int, symbol: str) -> None:
         """Write the book top of a symbol."""
         exchange = self.shards[shard]
-        instrument = next((i for i in self.config.instruments if i.symbol == symbol), self.config.template)
+        instrument = next(
+            (i for i in self.config.instruments if i.symbol == symbol), self.config.template
+        )
         symbol_id = exchange.symbol_id(symbol)
         top = self.tops[shard * self.config.shard.symbols_max + (symbol_id & 0xFFFF)]
         top["symbol"], top["symbol_id"] = pack_name(symbol), symbol_id
-        top["tick"], top["lot"], top["px_max"] = instrument.tick_units, instrument.lot_units, instrument.px_max
+        top["tick"], top["lot"], top["px_max"] = (
+            instrument.tick_units,
+            instrument.lot_units,
+            instrument.px_max,
+        )
         top["phase"], top["out_seq"] = Phase.CONTINUOUS, exchange.position
         for name, rows in zip(("bids", "asks"), exchange.book(symbol, TOP_LEVELS), strict=True):
             flat = np.zeros(TOP_LEVELS * 3, np.int64)
@@ -193,7 +218,9 @@ class Bench:
         self.config = config or make_config()
         self.exchange = StandIn(self.config)
         self.later: list[Any] = []
-        self.desk = Desk(self.exchange.parts(**parts), lambda delay, call: self.later.append((delay, call)))
+        self.desk = Desk(
+            self.exchange.parts(**parts), lambda delay, call: self.later.append((delay, call))
+        )
 
     def connect(self) -> FakeClient:
         """A new connection."""
@@ -220,7 +247,9 @@ class Bench:
     def say(self, client: FakeClient, *lines: bytes | dict[str, Any]) -> list[dict[str, Any]]:
         """Send lines, let everything happen, return what the client got."""
         for line in lines:
-            self.feed(client, line + b"\n" if isinstance(line, bytes) else orjson.dumps(line) + b"\n")
+            self.feed(
+                client, line + b"\n" if isinstance(line, bytes) else orjson.dumps(line) + b"\n"
+            )
             self.settle()
         return self.heard(client)
 

@@ -1,0 +1,155 @@
+"""The order desk, second floor: what a command must pass before it goes into a ring. Sans-I/O.
+
+Cold: only lines that the fast path left come here; it makes the same checks
+(gateway/codec_command.py). Order (RULES §1): 1xx, 3xx and what else the line alone tells are found
+by codec_slow; here 202, 203 and 206 are added, and the lowest code wins; then 905 and 901. A
+refusal by the gateway carries seq 0 and uses up no id, except 905.
+
+A full ring: the line waits (its client is not read from) while the shard goes on taking; a ring
+that has not moved for FULL_WAIT_NS is answered BUSY. Then that id is latched: higher ids of the
+session get BUSY until it is sent again, so that nothing overtakes the refused order.
+"""
+
+from __future__ import annotations
+
+import time
+
+from engine.records import RejectCode
+from gateway.codec_fields import Request
+from gateway.connection import Client
+from gateway.desk_base import OFF_DUTY
+from gateway.desk_logon import LogonDesk
+from gateway.errors import Refusal
+from gateway.session import Session
+from gateway.state import (
+    C_ACCOUNT,
+    C_ID,
+    C_LOGON,
+    C_SESSION,
+    R_COMMANDS,
+    R_LAST_ID,
+    R_LATCH,
+    R_SHARDS,
+)
+
+FULL_WAIT_NS = 20_000_000
+
+
+class OrderDesk(LogonDesk):
+    """Commands on the slow path."""
+
+    def _command(self, client: Client, session: Session, request: Request) -> bool:
+        # Checks that need the session, then the rings; True when the line has to wait.
+        self._authority(session, request)
+        down = [
+            s
+            for s in request.shards
+            if not session.live or not self.shard_usable(s) or s not in session.slots
+        ]
+        client_id = request.words.get(C_ID, 0)
+        latch = self.view[session.base + R_LATCH] if session.row else 0
+        latched = client_id > latch > 0
+        up = [s for s in request.shards if s not in down]
+        full = False
+        if not request.refusals and up and not latched and self._ring_full(up):
+            if not any(self._stuck(shard) for shard in up):
+                return True
+            full = True
+        if not self._charge(client, request.is_cancel):
+            request.refuse(RejectCode.THROTTLED, "more requests than the account's class allows")
+        if client.closed:
+            return False
+        if request.refusals:
+            self._refuse(client, request, min(request.refusals, key=lambda refusal: refusal.code))
+        elif latched:
+            text = f"id {latch} was refused BUSY: send it again first"
+            self._refuse(client, request, Refusal(RejectCode.BUSY, text))
+        elif full:
+            if client_id and session.row:
+                self.view[session.base + R_LATCH] = client_id
+            self._refuse(
+                client,
+                request,
+                Refusal(RejectCode.BUSY, "a queue is full; no id was used, send it again"),
+            )
+        else:
+            self._send(client, session, request, up, down)
+        return False
+
+    def _authority(self, session: Session, request: Request) -> None:
+        # 202 and 203.
+        for key, own in (("account", session.account.name), ("session", session.name)):
+            if request.keys.get(key, own) != own:
+                request.refuse(RejectCode.NOT_AUTHORISED, f"this connection's {key} is {own}")
+        client_id = request.words.get(C_ID, 0)
+        if not client_id or not session.row or client_id > self.view[session.base + R_LAST_ID]:
+            return
+        everywhere = len(request.shards) > 1
+        if (
+            everywhere
+            and client_id == session.open_everywhere == self.view[session.base + R_LAST_ID]
+        ):
+            return  # shards that have it answer it, the others run it
+        highest = [self.view[session.base + R_SHARDS + 2 * shard + 1] for shard in request.shards]
+        if request.refusals or not highest or everywhere or client_id > highest[0]:
+            last = self.view[session.base + R_LAST_ID]
+            request.refuse(
+                RejectCode.DUPLICATE,
+                f"id {client_id} is not above {last}, the last one of this session",
+            )
+
+    def _ring_full(self, shards: list[int]) -> bool:
+        # Whether one of these shards' rings has no room; notes since when.
+        found = False
+        for shard in shards:
+            if not self.rings.room(shard):
+                found = True
+                if not self.full[shard][1]:
+                    self.full[shard] = (self.rings.consumed(shard), time.monotonic_ns())
+        return found
+
+    def _send(
+        self, client: Client, session: Session, request: Request, up: list[int], down: list[int]
+    ) -> None:
+        view, client_id = self.view, request.words.get(C_ID, 0)
+        now = time.monotonic_ns()
+        for shard in up:
+            slot = session.base + R_SHARDS + 2 * shard
+            words = request.words | {
+                C_ACCOUNT: session.account.account, C_LOGON: session.logon, C_SESSION: view[slot]
+            }  # fmt: skip
+            if self.rings.push(shard, words, request.text, now):
+                view[session.base + R_COMMANDS] += 1
+                if client_id:
+                    view[slot + 1] = max(view[slot + 1], client_id)
+            else:  # gated this very moment
+                self._refuse(
+                    client,
+                    request,
+                    Refusal(RejectCode.BUSY, f"the queue of shard {shard} is full"),
+                    shard,
+                )
+        for shard in down:
+            text = (
+                f"shard {shard} is not running; the id is used up"
+                if self.codec is not None
+                else OFF_DUTY
+            )
+            self._refuse(client, request, Refusal(RejectCode.UNAVAILABLE, text), shard)
+        if client_id and session.row:
+            base = session.base
+            view[base + R_LAST_ID] = max(view[base + R_LAST_ID], client_id)
+            if view[base + R_LATCH] == client_id:
+                view[base + R_LATCH] = 0
+            if len(request.shards) > 1:
+                session.open_everywhere = client_id
+
+    def _stuck(self, shard: int) -> bool:
+        # Whether a full ring has not moved for FULL_WAIT_NS.
+        seen, since = self.full[shard]
+        if not since:
+            return False
+        if self.rings.consumed(shard) != seen:
+            self.full[shard] = (0, 0)
+            return False
+        return time.monotonic_ns() - since > FULL_WAIT_NS

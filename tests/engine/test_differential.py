@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from engine import id_table
 from engine.jit import JIT_DISABLED
 from engine.records import CommandKind, EventKind, OrderState, Reason, RejectCode
 from tests.conftest import BASE_SEED
@@ -30,7 +28,6 @@ PIECES, PIECES_EVERYWHERE = 20, 2  # the latter run in every flavour
 OPS = 200_000 if JIT_DISABLED else int(os.environ.get("RINGBOOK_DIFF_OPS", "1_000_000"))
 WORLD_OPS = 1000
 CHECK_EVERY, BATCH = 250, 64
-HASHES = ("id_hash", "id_delete", "text_hash")
 COVERED_FROM_OPS = 20_000  # a piece this long must have visited everything in VISITED
 
 VISITED: tuple[object, ...] = (
@@ -123,21 +120,8 @@ VISITED: tuple[object, ...] = (
 
 
 @pytest.fixture
-def overflow_raises(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Without the JIT an integer overflow raises here (compiled code would go on, undefined).
-
-    Hashes count modulo 2**64 on purpose, in unsigned words; only they may.
-    """
-    if not JIT_DISABLED:
-        yield
-        return
-    engine_modules = [m for name, m in sys.modules.items() if name.startswith("engine.")]
-    for name in HASHES:
-        original = getattr(id_table, name)
-        wrapping = np.errstate(over="ignore")(original)
-        for module in engine_modules:
-            if getattr(module, name, None) is original:
-                monkeypatch.setattr(module, name, wrapping)
+def overflow_raises() -> Iterator[None]:
+    """Without the JIT an integer overflow raises here (compiled code would go on, undefined)."""
     with np.errstate(over="raise"):
         yield
 

@@ -30,7 +30,7 @@ from bench.measure import (
     thread_cpu_ns,
 )
 from bench.workload import Outcome, TradeTally, Workload, named, symbol_name, to_commands
-from engine.book_numba import FATAL, OUT_POSITION
+from engine.book_state import FATAL, OUT_POSITION
 from engine.config import Instrument, ShardLimits
 from engine.local import LocalExchange
 from engine.step import PRODUCER_SUPERVISOR, step_batch, work_batch

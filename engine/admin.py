@@ -34,11 +34,16 @@ def open_session(account: int, name: str, logon: int) -> np.ndarray:
 def list_instrument(instrument: Instrument) -> np.ndarray:
     """LIST_INSTRUMENT."""
     return admin_record(
-        CommandKind.LIST_INSTRUMENT, symbol=pack_name(instrument.symbol), amount=instrument.tick_units,
-        expire_ts=instrument.lot_units, px2=instrument.px_max,
-    )  # fmt: skip
+        CommandKind.LIST_INSTRUMENT,
+        symbol=pack_name(instrument.symbol),
+        amount=instrument.tick_units,
+        expire_ts=instrument.lot_units,
+        px2=instrument.px_max,
+    )
 
 
 def feed_state(letter: str, date: int, epoch: int) -> np.ndarray:
     """FEED_STATE: one ITCH system event."""
-    return admin_record(CommandKind.FEED_STATE, order_type=ord(letter), amount=date, expire_ts=epoch)
+    return admin_record(
+        CommandKind.FEED_STATE, order_type=ord(letter), amount=date, expire_ts=epoch
+    )

@@ -1,10 +1,12 @@
 """Memory order, bit tricks and system calls for kernels, as LLVM instructions.
 
-Hot. Plain NumPy loads and stores are not enough between processes: LLVM hoists a load out of a spin loop (which then never
-ends) and moves payload stores past a "flag" store; both measured. Every word that two processes share is touched only through
-these functions. Arrays are one-dimensional, C-contiguous, int64 and 8-byte aligned.
+Hot. Plain NumPy loads and stores are not enough between processes: LLVM hoists a load out of a spin
+loop (which then never ends) and moves payload stores past a "flag" store; both measured. Every word
+that two processes share is touched only through these functions. Arrays are one-dimensional,
+C-contiguous, int64 and 8-byte aligned.
 
-With NUMBA_DISABLE_JIT=1 plain Python stands in: correct for one thread, which is what that mode is for.
+With NUMBA_DISABLE_JIT=1 plain Python stands in: correct for one thread, which is what that mode is
+for.
 """
 
 import os
@@ -28,10 +30,16 @@ _I32 = ir.IntType(32)
 
 def _word(context, builder, sig, args):
     array_type = sig.args[0]
-    if not isinstance(array_type, types.Array) or array_type.layout != "C" or not array_type.aligned:
+    if (
+        not isinstance(array_type, types.Array)
+        or array_type.layout != "C"
+        or not array_type.aligned
+    ):
         raise TypeError("shared words must be an aligned C-contiguous array")
     array = context.make_array(array_type)(context, builder, args[0])
-    return cgutils.get_item_pointer(context, builder, array_type, array, [args[1]], wraparound=False)
+    return cgutils.get_item_pointer(
+        context, builder, array_type, array, [args[1]], wraparound=False
+    )
 
 
 @intrinsic
@@ -184,7 +192,9 @@ def sched_yield(typingctx):
     """Let another runnable thread of this core go first."""
 
     def codegen(context, builder, sig, args):
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, []), "sched_yield")
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_I32, []), "sched_yield"
+        )
         builder.call(function, [])
         return context.get_dummy_value()
 
@@ -251,32 +261,37 @@ def lower_ir(ir_text: str, triple: str) -> str:
     module.data_layout = str(machine.target_data)
     return str(machine.emit_assembly(module))
 
-# ------------------------------------------------------------------------------------- tables of arrays
+
+# ------------------------------------------------------------------------------------- tables of
+# arrays
 
 # With the JIT off a kernel finds the arrays of a table by address here.
-_arrays_by_address: "weakref.WeakValueDictionary[int, np.ndarray]" = weakref.WeakValueDictionary()
+# By address and size of an element: a ring and its words lie at one address.
+_arrays: "weakref.WeakValueDictionary[tuple[int, int], np.ndarray]" = weakref.WeakValueDictionary()
 
 
 def table_enter(table, word, array):
-    """Write the address and length of `array` at table[word], table[word + 1] for the kernels' `table_array`.
+    """Write the address and length of `array` at table[word], table[word + 1] for the kernels'
+    `table_array`.
 
     The caller keeps `array` alive. Addresses hold in this process only.
     """
     table[word] = array.ctypes.data
     table[word + 1] = array.shape[0]
-    _arrays_by_address[int(table[word])] = array
+    _arrays[int(table[word]), array.itemsize] = array
 
 
 def table_array(dtype, word):
     """A function for kernels: table -> the one-dimensional `dtype` array entered at `word`.
 
-    Passing one table instead of two dozen arrays makes calls between kernel functions one argument instead of 175, which
-    divides compile time by four; the loads are marked invariant, so the compiler keeps addresses in registers.
+    Passing one table instead of two dozen arrays makes calls between kernel functions one argument
+    instead of 175, which divides compile time by four; the loads are marked invariant, so the
+    compiler keeps addresses in registers.
     """
-    if numba.config.DISABLE_JIT:
-        return lambda table: _arrays_by_address[int(table[word])]
-    array_type = types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C", aligned=True)
     itemsize = np.dtype(dtype).itemsize
+    if numba.config.DISABLE_JIT:
+        return lambda table: _arrays[int(table[word]), itemsize]
+    array_type = types.Array(numba.from_dtype(np.dtype(dtype)), 1, "C", aligned=True)
 
     def load(context, builder, sig, args, index):
         table = context.make_array(sig.args[0])(context, builder, args[0])
@@ -291,7 +306,9 @@ def table_array(dtype, word):
             view = context.make_array(array_type)(context, builder)
             data = builder.inttoptr(address, view.data.type)
             size = context.get_constant(types.intp, itemsize)
-            context.populate_array(view, data=data, shape=[length], strides=[size], itemsize=size, meminfo=None)
+            context.populate_array(
+                view, data=data, shape=[length], strides=[size], itemsize=size, meminfo=None
+            )
             return view._getvalue()
 
         return array_type(table), codegen

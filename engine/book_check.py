@@ -1,16 +1,34 @@
 """Independent look at a shard's state: full invariant check, views, state hash.
 
-Cold, except the two view kernels, which are also used on a live book by other processes (bounded, every index tested, so a torn
-read gives rubbish that the version check throws away, never a crash).
+Cold, except the two view kernels, which are also used on a live book by other processes (bounded,
+every index tested, so a torn read gives rubbish that the version check throws away, never a crash).
 """
 
 import hashlib
 
 import numpy as np
 
-from engine.book_numba import (
-    HDR_WORDS, LEVELS_FREE, LEVELS_USED, NODES_FREE, NODE_FAN, NONE, ORDER, ORDERS_FREE, ORDER_POST_ONLY, SESSIONS_USED, SYMBOLS_USED, TREE_BITS, TREE_HEIGHT, ShardState, level_next, levels, node_bits, orders, sides,
-)  # fmt: skip
+from engine.book_numba import level_next
+from engine.book_state import (
+    HDR_WORDS,
+    LEVELS_FREE,
+    LEVELS_USED,
+    NODE_FAN,
+    NODES_FREE,
+    NONE,
+    ORDER,
+    ORDER_POST_ONLY,
+    ORDERS_FREE,
+    SESSIONS_USED,
+    SYMBOLS_USED,
+    TREE_BITS,
+    TREE_HEIGHT,
+    ShardState,
+    levels,
+    node_bits,
+    orders,
+    sides,
+)
 from engine.jit import kernel
 
 
@@ -53,7 +71,11 @@ def orders_walk(s, side_index, out):
 def book_levels(state: ShardState, symbol: int, side: int, depth: int | None = None) -> np.ndarray:
     """Levels of one side, best first: int64 rows (px ticks, qty lots, orders)."""
     index = symbol * 2 + int(side)
-    room = int(state.sides[index]["levels"]) if depth is None else min(depth, int(state.sides[index]["levels"]))
+    room = (
+        int(state.sides[index]["levels"])
+        if depth is None
+        else min(depth, int(state.sides[index]["levels"]))
+    )
     out = np.zeros((max(room, 1), 3), np.int64)
     return out[: levels_walk(state.table, index, out)] if room else out[:0]
 
@@ -67,7 +89,8 @@ def order_slots(state: ShardState, symbol: int, side: int) -> np.ndarray:
 
 def book_orders(state: ShardState, symbol: int, side: int) -> np.ndarray:
     """Copy of the resting orders of one side in priority order, as ORDER rows."""
-    return state.orders[order_slots(state, symbol, side)]
+    rows: np.ndarray = state.orders[order_slots(state, symbol, side)]
+    return rows
 
 
 def state_digest(state: ShardState) -> str:
@@ -76,11 +99,19 @@ def state_digest(state: ShardState) -> str:
     for symbol in range(1, int(state.hdr[SYMBOLS_USED]) + 1):
         row = state.symbols[symbol]
         sides = [book_orders(state, symbol, side) for side in (0, 1)]
-        head = [int(row["name"].astype(np.int64)), int(row["phase"]), int(row["last_px"]), sum(map(len, sides))]
+        head = [
+            int(row["name"].astype(np.int64)),
+            int(row["phase"]),
+            int(row["last_px"]),
+            sum(map(len, sides)),
+        ]
         parts.append(np.array(head, np.int64))
-        for orders in sides:
-            columns = [orders[name].astype(np.int64) for name in ("side", "px", "leaves", "cum", "account", "order_type", "tif")]
-            columns.append((orders["flags"] & ORDER_POST_ONLY).astype(np.int64))
+        for resting in sides:
+            columns = [
+                resting[name].astype(np.int64)
+                for name in ("side", "px", "leaves", "cum", "account", "order_type", "tif")
+            ]
+            columns.append((resting["flags"] & ORDER_POST_ONLY).astype(np.int64))
             parts.append(np.column_stack(columns).reshape(-1))
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -96,8 +127,14 @@ def check_state(state: ShardState) -> None:
     live = np.flatnonzero(state.owner)
     _require(len(state.hdr) == HDR_WORDS, "layout", "header length")
     _check_pool("orders", state.free_orders, int(state.hdr[ORDERS_FREE]), len(live))
-    _check_pool("levels", state.free_levels, int(state.hdr[LEVELS_FREE]), int(state.hdr[LEVELS_USED]))
-    _require(not set(state.free_orders[: int(state.hdr[ORDERS_FREE])]) & set(live), "I10", "a live order is in the free list")
+    _check_pool(
+        "levels", state.free_levels, int(state.hdr[LEVELS_FREE]), int(state.hdr[LEVELS_USED])
+    )
+    _require(
+        not set(state.free_orders[: int(state.hdr[ORDERS_FREE])]) & set(live),
+        "I10",
+        "a live order is in the free list",
+    )
     resting = levels = nodes = 0
     for symbol in range(1, int(state.hdr[SYMBOLS_USED]) + 1):
         best = [0, 0]
@@ -106,7 +143,11 @@ def check_state(state: ShardState) -> None:
             resting, levels, nodes = resting + rows, levels + level_count, nodes + node_count
             level = int(state.sides[symbol * 2 + side]["best"])
             best[side] = int(state.levels[level]["px"]) if level >= 0 else 0
-        _require(not (best[0] and best[1]) or best[0] < best[1], "I1 not crossed", f"symbol {symbol}: {best}")
+        _require(
+            not (best[0] and best[1]) or best[0] < best[1],
+            "I1 not crossed",
+            f"symbol {symbol}: {best}",
+        )
     _require(resting == len(live), "I9", f"{len(live)} live orders, {resting} rest in a queue")
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
@@ -116,7 +157,9 @@ def check_state(state: ShardState) -> None:
 def _check_pool(name: str, free: np.ndarray, count: int, used: int) -> None:
     _require(0 <= count <= len(free), "I10", f"{name}: free count {count}")
     _require(count + used == len(free), "I10", f"{name}: {count} free + {used} used != {len(free)}")
-    _require(len(np.unique(free[:count])) == count, "I10", f"{name}: an index is twice in the free list")
+    _require(
+        len(np.unique(free[:count])) == count, "I10", f"{name}: an index is twice in the free list"
+    )
 
 
 def _check_side(state: ShardState, symbol: int, side: int) -> tuple[int, int, int]:
@@ -134,19 +177,26 @@ def _check_side(state: ShardState, symbol: int, side: int) -> tuple[int, int, in
     _require(len(slots) == int(row["orders"]), "I9 order count", where)
     ordered = levels if side else levels[::-1]
     walked = [int(px) for px in book_levels(state, symbol, side)[:, 0]]
-    _require(walked == [px for px, _ in ordered], "I9 bitmap walk equals tree", f"{where} {prices[:5]}")
+    _require(
+        walked == [px for px, _ in ordered], "I9 bitmap walk equals tree", f"{where} {prices[:5]}"
+    )
     return len(slots), len(levels), nodes
 
 
-def _tree_levels(state: ShardState, node: int, height: int, prefix: int) -> tuple[list[tuple[int, int]], int]:
-    # (px, level) in ascending price below a node, and the number of nodes; checks bitmap against children.
+def _tree_levels(
+    state: ShardState, node: int, height: int, prefix: int
+) -> tuple[list[tuple[int, int]], int]:
+    # (px, level) in ascending price below a node, and the number of nodes; checks bitmap against
+    # children.
     if node < 0:
         return [], 0
     found: list[tuple[int, int]] = []
     nodes, bits = 1, int(state.node_bits[node])
     for place in range(NODE_FAN):
         child = int(state.node_child[node * NODE_FAN + place])
-        _require((child >= 0) == bool(bits >> place & 1), "I9 node bit", f"node {node} place {place}")
+        _require(
+            (child >= 0) == bool(bits >> place & 1), "I9 node bit", f"node {node} place {place}"
+        )
         if child >= 0 and height == 0:
             found.append((prefix << TREE_BITS | place, child))
         elif child >= 0:
@@ -161,13 +211,28 @@ def _tree_levels(state: ShardState, node: int, height: int, prefix: int) -> tupl
 def _check_level(state: ShardState, symbol: int, side: int, px: int, level: int) -> list[int]:
     row = state.levels[level]
     where = f"symbol {symbol} side {side} px {px}"
-    _require((int(row["px"]), int(row["side"])) == (px, symbol * 2 + side), "I9 level identity", where)
-    slots, total, slot, before = [], 0, int(row["head"]), NONE
+    _require(
+        (int(row["px"]), int(row["side"])) == (px, symbol * 2 + side), "I9 level identity", where
+    )
+    slots: list[int] = []
+    total, slot, before = 0, int(row["head"]), NONE
     while slot != NONE:
-        _require(0 <= slot < len(state.orders) and len(slots) <= len(state.orders), "I3 order index", where)
+        _require(
+            0 <= slot < len(state.orders) and len(slots) <= len(state.orders),
+            "I3 order index",
+            where,
+        )
         order = state.orders[slot]
-        _require(int(order["prev"]) == before and int(order["level"]) == level, "I9 links", f"{where} slot {slot}")
-        _require(int(order["leaves"]) > 0 and int(order["px"]) == px and int(order["side"]) == side, "I2 open order", where)
+        _require(
+            int(order["prev"]) == before and int(order["level"]) == level,
+            "I9 links",
+            f"{where} slot {slot}",
+        )
+        _require(
+            int(order["leaves"]) > 0 and int(order["px"]) == px and int(order["side"]) == side,
+            "I2 open order",
+            where,
+        )
         _require(int(state.owner[slot]) == int(order["account"]) > 0, "I9 owner", where)
         slots.append(slot)
         total += int(order["leaves"])
@@ -181,13 +246,28 @@ def _check_ids(state: ShardState, live: np.ndarray) -> None:
     with_id = {int(slot) for slot in live if state.orders[slot]["client_order_id"] != 0}
     entries = state.ids[state.ids != 0]
     named = [int(e & np.uint64(0xFFFFFFFF)) - 1 for e in entries]
-    _require(sorted(named) == sorted(with_id), "I9 id index", f"{len(named)} entries, {len(with_id)} live orders with an id")
+    _require(
+        sorted(named) == sorted(with_id),
+        "I9 id index",
+        f"{len(named)} entries, {len(with_id)} live orders with an id",
+    )
     used = int(state.hdr[SESSIONS_USED])
     sessions = state.orders["session"][live]
-    _require(not len(live) or (sessions.min() >= 1 and sessions.max() <= used), "I9 session of an order", "")
+    _require(
+        not len(live) or (sessions.min() >= 1 and sessions.max() <= used),
+        "I9 session of an order",
+        "",
+    )
 
 
 __all__ = [
-    "ORDER", "BrokenInvariant", "book_levels", "book_orders", "check_state", "levels_walk", "order_slots", "orders_walk",
+    "ORDER",
+    "BrokenInvariant",
+    "book_levels",
+    "book_orders",
+    "check_state",
+    "levels_walk",
+    "order_slots",
+    "orders_walk",
     "state_digest",
-]  # fmt: skip
+]

@@ -1,15 +1,29 @@
 """Commands about many orders: mass cancel, session close, pages of open orders (RULES §1, §7).
 
-Hot, but rare. The orders concerned are found by one pass over `owner` (four bytes per slot), put in entry order by a heap sort
-in `scratch`, then worked off one by one in slices. The list stays in the state until the work is done: nothing else changes
-those orders meanwhile, because the loop takes no command that could.
+Hot, but rare. The orders concerned are found by one pass over `owner` (four bytes per slot), put in
+entry order by a heap sort in `scratch`, then worked off one by one in slices. The list stays in the
+state until the work is done: nothing else changes those orders meanwhile, because the loop takes no
+command that could.
 """
 
 import numpy as np
 
-from engine.book_numba import (
-    ORDER_TAG, WORK_ACCOUNT, WORK_COUNT, WORK_CURSOR, WORK_KIND, WORK_REASON, WORK_REF, WORK_SESSION, WORK_TOTAL, events, order_tag, orders, owner, scratch,
-)  # fmt: skip
+from engine.book_state import (
+    ORDER_TAG,
+    WORK_ACCOUNT,
+    WORK_COUNT,
+    WORK_CURSOR,
+    WORK_KIND,
+    WORK_REASON,
+    WORK_REF,
+    WORK_SESSION,
+    WORK_TOTAL,
+    events,
+    order_tag,
+    orders,
+    owner,
+    scratch,
+)
 from engine.emit import emit_continued, emit_summary, event_order
 from engine.jit import helper
 from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
@@ -25,7 +39,11 @@ def heap_sift(s, start, end):
     root = start
     while root * 2 + 1 < end:
         child = root * 2 + 1
-        if child + 1 < end and orders(s)[scratch(s)[child]]["order_id"] < orders(s)[scratch(s)[child + 1]]["order_id"]:
+        if (
+            child + 1 < end
+            and orders(s)[scratch(s)[child]]["order_id"]
+            < orders(s)[scratch(s)[child + 1]]["order_id"]
+        ):
             child += 1
         if orders(s)[scratch(s)[root]]["order_id"] >= orders(s)[scratch(s)[child]]["order_id"]:
             break
@@ -73,11 +91,17 @@ def selected(s, c, flags, slot, symbol):
 
 @helper
 def collect(s, c, flags, symbol, after):
-    """Put the account's matching orders with order_id > `after` in scratch, in entry order; returns how many."""
+    """Put the account's matching orders with order_id > `after` in scratch, in entry order; returns
+    how many.
+    """
     account = np.int64(c["account"])
     count = np.int64(0)
     for slot in range(owner(s).shape[0]):
-        if owner(s)[slot] == account and orders(s)[slot]["order_id"] > after and selected(s, c, flags, slot, symbol):
+        if (
+            owner(s)[slot] == account
+            and orders(s)[slot]["order_id"] > after
+            and selected(s, c, flags, slot, symbol)
+        ):
             scratch(s)[count] = slot
             count += 1
     scratch_sort(s, count)
@@ -108,7 +132,9 @@ def cancels_run(s):
         emit_continued(s, np.int64(s[WORK_COUNT]))
     else:
         s[WORK_KIND] = WORK_NONE
-        emit_summary(s, np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION]), np.int64(s[WORK_TOTAL]), 0)
+        emit_summary(
+            s, np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION]), np.int64(s[WORK_TOTAL]), 0
+        )
     s[WORK_COUNT] = 0
 
 

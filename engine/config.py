@@ -1,7 +1,7 @@
 """Configuration: every limit, default and policy, checked once at start.
 
-Cold. One TOML file (docs/protocol.md lists the keys), or the built-in demo. Values are frozen; children receive them as JSON.
-Relations between limits are asserted beside them, with the reason.
+Cold. One TOML file (docs/protocol.md lists the keys), or the built-in demo. Values are frozen;
+children receive them as JSON. Relations between limits are asserted beside them, with the reason.
 """
 
 import dataclasses
@@ -26,7 +26,9 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Instrument:
-    """One tradable symbol. tick and lot are exact decimals in asset units; max_price likewise ("" = as high as can be carried)."""
+    """One tradable symbol. tick and lot are exact decimals in asset units; max_price likewise ("" =
+    as high as can be carried).
+    """
 
     symbol: str
     tick: str = "0.01"
@@ -43,11 +45,16 @@ class Instrument:
 
     @property
     def px_max(self) -> int:
-        """Highest price in ticks. By default the highest that ITCH's four decimals carry, where the tick allows them."""
+        """Highest price in ticks. By default the highest that ITCH's four decimals carry, where the
+        tick allows them.
+        """
         if self.max_price:
             units = decimal_units(self.max_price, f"instrument {self.symbol}: max_price")
             if units % self.tick_units:
-                raise ConfigError(f"instrument {self.symbol}: max_price {self.max_price} is not a multiple of the tick {self.tick}")
+                raise ConfigError(
+                    f"instrument {self.symbol}: max_price {self.max_price} is no multiple"
+                    f" of the tick {self.tick}"
+                )
             return units // self.tick_units
         if self.tick_units % ITCH_TICK_UNIT == 0:
             return min(PRICE_TICKS_MAX, ITCH_PRICE_MAX // (self.tick_units // ITCH_TICK_UNIT))
@@ -78,7 +85,9 @@ class Account:
 
 @dataclass(frozen=True)
 class Throttle:
-    """Token buckets of one class, per session; 0 means without limit. Cancels have their own, higher bucket."""
+    """Token buckets of one class, per session; 0 means without limit. Cancels have their own,
+    higher bucket.
+    """
 
     name: str
     orders_per_s: int = 500
@@ -98,19 +107,36 @@ class ShardLimits:
     accounts_max: int = 4096
     text_ids_max: int = 1 << 16
     max_walk: int = 100_000
-    slice_events: int = 16_000  # a slice ends before the first unit that would start after this many events
+    slice_events: int = (
+        16_000  # a slice ends before the first unit that would start after this many events
+    )
     events_per_command_max: int = 16_384
     batch_max: int = 256
 
     def check(self) -> None:
         """Raise ConfigError where two limits do not fit."""
         if not 2 <= self.orders_max < 1 << SLOT_BITS:
-            raise ConfigError(f"orders_max must be 2 .. {(1 << SLOT_BITS) - 1}: the slot is part of order_id")
+            raise ConfigError(
+                f"orders_max must be 2 .. {(1 << SLOT_BITS) - 1}: the slot is part of order_id"
+            )
         if not 1 <= self.symbols_max < 1 << SYMBOL_INDEX_BITS:
-            raise ConfigError(f"symbols_max must be 1 .. {(1 << SYMBOL_INDEX_BITS) - 1}: the index is part of symbol_id")
+            raise ConfigError(
+                f"symbols_max must be 1 .. {(1 << SYMBOL_INDEX_BITS) - 1}:"
+                " the index is part of symbol_id"
+            )
         if self.slice_events + 64 > self.events_per_command_max:
-            raise ConfigError("slice_events + 64 must not exceed events_per_command_max: a unit started must fit")
-        for name in ("levels_max", "sessions_max", "accounts_max", "text_ids_max", "max_walk", "slice_events", "batch_max"):
+            raise ConfigError(
+                "slice_events + 64 must not exceed events_per_command_max: a unit started must fit"
+            )
+        for name in (
+            "levels_max",
+            "sessions_max",
+            "accounts_max",
+            "text_ids_max",
+            "max_walk",
+            "slice_events",
+            "batch_max",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1")
 
@@ -150,13 +176,18 @@ class Rings:
     event_capacity: int = 65_536
 
     def check(self, shard: ShardLimits) -> None:
-        """Raise ConfigError unless capacities are powers of two and the event ring holds four of the longest commands."""
+        """Raise ConfigError unless capacities are powers of two and the event ring holds four of
+        the longest commands.
+        """
         for name in ("command_capacity", "event_capacity"):
             value = getattr(self, name)
             if value < 2 or value & (value - 1):
                 raise ConfigError(f"{name} must be a power of two")
         if self.event_capacity < 4 * shard.events_per_command_max:
-            raise ConfigError("event_capacity must be at least 4 * events_per_command_max: half of it is slack for readers")
+            raise ConfigError(
+                "event_capacity must be at least 4 * events_per_command_max:"
+                " half of it is slack for readers"
+            )
 
 
 DEMO_INSTRUMENTS = (
@@ -200,9 +231,13 @@ class Config:
         if self.idle not in ("adaptive", "spin", "park"):
             raise ConfigError(f"idle must be adaptive, spin or park, not {self.idle!r}")
         if self.unknown_symbol not in ("create", "reject"):
-            raise ConfigError(f"unknown_symbol must be create or reject, not {self.unknown_symbol!r}")
+            raise ConfigError(
+                f"unknown_symbol must be create or reject, not {self.unknown_symbol!r}"
+            )
         if not self.instance.isidentifier() or len(self.instance) > 24:
-            raise ConfigError("instance must be a short identifier: it names the shared memory segments")
+            raise ConfigError(
+                "instance must be a short identifier: it names the shared memory segments"
+            )
         _check_unique("instrument", [i.symbol for i in self.instruments])
         _check_unique("account", [a.name for a in self.accounts])
         _check_unique("account number", [a.account for a in self.accounts])
@@ -211,7 +246,9 @@ class Config:
             _check_instrument(instrument)
         for account in self.accounts:
             if not 1 <= account.account < self.shard.accounts_max:
-                raise ConfigError(f"account {account.name}: number must be 1 .. {self.shard.accounts_max - 1}")
+                raise ConfigError(
+                    f"account {account.name}: number must be 1 .. {self.shard.accounts_max - 1}"
+                )
             if account.throttle not in throttles:
                 raise ConfigError(f"account {account.name}: no throttle class {account.throttle!r}")
         return self
@@ -233,16 +270,26 @@ def _check_instrument(instrument: Instrument) -> None:
         raise ConfigError(f"instrument: {error}") from error
     tick, lot, px_max = instrument.tick_units, instrument.lot_units, instrument.px_max
     if not 1 <= px_max <= PRICE_TICKS_MAX:
-        raise ConfigError(f"instrument {instrument.symbol}: max_price must be 1 .. {PRICE_TICKS_MAX} ticks")
+        raise ConfigError(
+            f"instrument {instrument.symbol}: max_price must be 1 .. {PRICE_TICKS_MAX} ticks"
+        )
     if tick * lot % UNITS:
         # Quote units are 1e-9: a lot at one tick must be worth a whole number of them (RULES §9).
-        raise ConfigError(f"instrument {instrument.symbol}: tick x lot must be a whole number of 0.000000001")
+        raise ConfigError(
+            f"instrument {instrument.symbol}: tick x lot must be a whole number of 0.000000001"
+        )
     assert px_max * QTY_LOTS_MAX < 2**62
 
 
 def config_from_mapping(data: dict[str, Any]) -> Config:
     """Build and check a Config from plain data (TOML or JSON); unknown keys are refused."""
-    nested = {"shard": ShardLimits, "rings": Rings, "gateway": GatewayLimits, "network": Network, "template": Instrument}
+    nested = {
+        "shard": ShardLimits,
+        "rings": Rings,
+        "gateway": GatewayLimits,
+        "network": Network,
+        "template": Instrument,
+    }
     lists = {"instruments": Instrument, "accounts": Account, "throttles": Throttle}
     values: dict[str, Any] = {}
     for key, value in data.items():
@@ -252,7 +299,8 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
             values[key] = tuple(_build(lists[key], row, key) for row in value)
         else:
             values[key] = value
-    return _build(Config, values, "config").check()
+    config: Config = _build(Config, values, "config")
+    return config.check()
 
 
 def _build(kind: type, values: Any, where: str) -> Any:
@@ -261,7 +309,9 @@ def _build(kind: type, values: Any, where: str) -> Any:
     names = {f.name: f for f in dataclasses.fields(kind)}
     unknown = set(values) - set(names)
     if unknown:
-        raise ConfigError(f"{where}: unknown key {', '.join(sorted(unknown))}; known: {', '.join(names)}")
+        raise ConfigError(
+            f"{where}: unknown key {', '.join(sorted(unknown))}; known: {', '.join(names)}"
+        )
     for name, value in values.items():
         expected = names[name].type
         if expected in ("int", int) and type(value) is not int:

@@ -1,18 +1,46 @@
 """Writing EVENTs: the only place that fills event slots.
 
-Hot. Each function appends to the event ring at hdr[OUT_POSITION]; nothing is visible to readers before the loop commits.
-`event_new` zeroes the slot, so a field that is not set is zero. Every event of an account takes the next account_seq, every
-public one the next feed_seq, in the order of emission.
+Hot. Each function appends to the event ring at hdr[OUT_POSITION]; nothing is visible to readers
+before the loop commits. `event_new` zeroes the slot, so a field that is not set is zero. Every
+event of an account takes the next account_seq, every public one the next feed_seq, in the order of
+emission.
 """
 
 import numpy as np
 
-from engine.book_numba import (
-    EVENT_MASK, FEED_SEQ, IN_SEQ, IN_TS, ORDER_POST_ONLY, ORDER_TEXT, OUT_POSITION, RECEIPT_GATEWAY_IN, RECEIPT_PRODUCER_SEQ, RECEIPT_SHARD_IN, SHARD, accounts, event_words, events, order_text, orders, rejects, sessions, symbols, texts,
-)  # fmt: skip
+from engine.book_state import (
+    EVENT_MASK,
+    FEED_SEQ,
+    IN_SEQ,
+    IN_TS,
+    ORDER_POST_ONLY,
+    ORDER_TEXT,
+    OUT_POSITION,
+    RECEIPT_GATEWAY_IN,
+    RECEIPT_PRODUCER_SEQ,
+    RECEIPT_SHARD_IN,
+    SHARD,
+    accounts,
+    event_words,
+    events,
+    order_text,
+    orders,
+    rejects,
+    sessions,
+    symbols,
+    texts,
+)
 from engine.jit import helper, subroutine
 from engine.records import (
-    CLIENT_TEXT_BYTES, EVENT_SLOT_WORDS, SYMBOL_INDEX_BITS, CommandFlag, EventFlag, EventKind, Phase, Reason, Role,
+    CLIENT_TEXT_BYTES,
+    EVENT_SLOT_WORDS,
+    SYMBOL_INDEX_BITS,
+    CommandFlag,
+    EventFlag,
+    EventKind,
+    Phase,
+    Reason,
+    Role,
 )  # fmt: skip
 
 SEQ_WORD, IN_SEQ_WORD, IN_TS_WORD = 0, 1, 8
@@ -126,7 +154,9 @@ def emit_rejected(s, c, code, symbol):
     session = np.int64(c["session"])
     if account < 0 or account >= accounts(s).shape[0] or accounts(s)[account]["open"] == 0:
         account = np.int64(0)
-    in_table = session > 0 and session < sessions(s).shape[0] and account > 0  # a free slot has account 0
+    in_table = (
+        session > 0 and session < sessions(s).shape[0] and account > 0
+    )  # a free slot has account 0
     if not in_table or sessions(s)[session]["account"] != account:
         session = np.int64(0)
     event_account(s, index, account, session)
@@ -233,7 +263,9 @@ def emit_continued(s, units):
 
 @helper
 def emit_session(s, session, reason):
-    """ACCOUNT event of a session opened or closed: whoever asked learns account_seq and the last id."""
+    """ACCOUNT event of a session opened or closed: whoever asked learns account_seq and the last
+    id.
+    """
     row = sessions(s)[session]
     index = event_new(s, EventKind.ACCOUNT)
     event = events(s)[index]

@@ -2,20 +2,31 @@
 
 Hot. Two tables of one shard, one writer.
 
-* Integer ids, scope (session, id), live orders only: open addressing, linear probing, deletion by shifting back, at most half
-  full. An entry is ``hash32 << 32 | slot + 1``. Eight consecutive ids share a cache line (the low three bits stay in place), so
-  a client that counts upwards costs one line per eight orders. The rest is mixed with a private seed: chosen ids cannot make
-  long chains. The layout never shows in an event, so the seed needs no journal.
-* Text ids, scope (account, text), every id of the trading day: rows are never removed before the day roll, the index stays
-  at most half full. A row knows its order while that lives.
+* Integer ids, scope (session, id), live orders only: open addressing, linear probing, deletion by
+  shifting back, at most half full. An entry is ``hash32 << 32 | slot + 1``. Eight consecutive ids
+  share a cache line (the low three bits stay in place), so a client that counts upwards costs one
+  line per eight orders. The rest is mixed with a private seed: chosen ids cannot make long chains.
+  The layout never shows in an event, so the seed needs no journal.
+* Text ids, scope (account, text), every id of the trading day: rows are never removed before the
+  day roll, the index stays at most half full. A row knows its order while that lives.
 """
 
 import numpy as np
 
-from engine.book_numba import (
-    ID_MASK, ID_SEED, ORDER_TEXT, TEXTS_CAPACITY, TEXTS_USED, TEXT_MASK, ids, order_text, orders, text_index, texts,
-)  # fmt: skip
-from engine.jit import helper
+from engine.book_state import (
+    ID_MASK,
+    ID_SEED,
+    ORDER_TEXT,
+    TEXT_MASK,
+    TEXTS_CAPACITY,
+    TEXTS_USED,
+    ids,
+    order_text,
+    orders,
+    text_index,
+    texts,
+)
+from engine.jit import JIT_DISABLED, helper
 from engine.records import CLIENT_TEXT_BYTES
 
 MIX_A = np.uint64(0x9E3779B97F4A7C15)
@@ -55,7 +66,10 @@ def id_find(s, session, client_id):
         if entry >> np.uint64(32) == home:
             slot = np.int64(entry & LOW32) - 1
             order = orders(s)[slot]
-            if np.int64(order["client_order_id"]) == client_id and np.int64(order["session"]) == session:
+            if (
+                np.int64(order["client_order_id"]) == client_id
+                and np.int64(order["session"]) == session
+            ):
                 found = slot
                 break
         place = (place + np.uint64(1)) & mask
@@ -148,3 +162,9 @@ def client_id_release(s, slot):
         texts(s)[order_text(s)[slot]]["order"] = -1
     if order["client_order_id"] != 0:
         id_delete(s, slot)
+
+
+if JIT_DISABLED:
+    # Hashes count modulo 2**64 on purpose; NumPy scalars complain where machine words just wrap.
+    modulo = np.errstate(over="ignore")
+    id_hash, id_delete, text_hash = modulo(id_hash), modulo(id_delete), modulo(text_hash)

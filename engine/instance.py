@@ -1,7 +1,9 @@
-"""The shared things of one running instance: segments, eventfds, their owner and how others get them.
+"""The shared things of one running instance: segments, eventfds, their owner and how others get
+them.
 
-Cold. The owner (supervisor of the shards) makes everything once. Its children inherit the descriptors; parts started apart ask
-for them over the instance's Unix socket. Everybody maps what he got and checks it (engine/segment.py).
+Cold. The owner (supervisor of the shards) makes everything once. Its children inherit the
+descriptors; parts started apart ask for them over the instance's Unix socket. Everybody maps what
+he got and checks it (engine/segment.py).
 
     <runtime>/<instance>.lock    flock of the owner: one instance of a name at a time
     <runtime>/<instance>.sock    answers one line of JSON with the descriptors attached (SCM_RIGHTS)
@@ -19,12 +21,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 
 from engine.atomics import fetch_add
-from engine.book_numba import ShardState, allocate_state, map_state, state_bytes
+from engine.book_state import ShardState, allocate_state, map_state, state_bytes
 from engine.config import Config, config_from_mapping
 from engine.counters import Counters
 from engine.event_ring import READERS_MAX
@@ -42,18 +45,40 @@ LOGON_WORD = 8  # word of shard_ctrl of shard 0 that counts logons
 
 REJECT_LABELS = tuple(f"reject_{int(code)}" for code in RejectCode if code)
 SHARD_LABELS = (
-    "core", "commands", "events", "committed", "batches", "trades", "feed_seq", "orders", "levels", "symbols", "sessions",
-    "parks", "wakes", "clock_jumps", "fatal", *REJECT_LABELS,
-)  # fmt: skip
+    "core",
+    "commands",
+    "events",
+    "committed",
+    "batches",
+    "trades",
+    "feed_seq",
+    "orders",
+    "levels",
+    "symbols",
+    "sessions",
+    "parks",
+    "wakes",
+    "clock_jumps",
+    "fatal",
+    *REJECT_LABELS,
+)
 SHARD_HISTOGRAMS = ("command_to_publish_ns",)
 SUPERVISOR_LABELS = ("shards", "ready", "children", "epoch")
 
 
 def runtime_directory() -> Path:
-    """Return the 0700 directory of locks and sockets: $RINGBOOK_RUNTIME, $XDG_RUNTIME_DIR/ringbook or /tmp/ringbook-<uid>."""
+    """Return the 0700 directory of locks and sockets: $RINGBOOK_RUNTIME, $XDG_RUNTIME_DIR/ringbook
+    or /tmp/ringbook-<uid>.
+    """
     named = os.environ.get("RINGBOOK_RUNTIME")
     base = os.environ.get("XDG_RUNTIME_DIR")
-    path = Path(named) if named else Path(base) / "ringbook" if base else Path(f"/tmp/ringbook-{os.getuid()}")
+    path = (
+        Path(named)
+        if named
+        else Path(base) / "ringbook"
+        if base
+        else Path(f"/tmp/ringbook-{os.getuid()}")
+    )
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     info = path.stat()
     if info.st_uid != os.getuid() or info.st_mode & 0o077:
@@ -98,7 +123,11 @@ class Instance:
 
     def description(self) -> dict[str, object]:
         """Return what stands beside the descriptors."""
-        return {"config": orjson.loads(self.config.to_json()), "epoch": self.epoch, "shards": self.shards}
+        return {
+            "config": orjson.loads(self.config.to_json()),
+            "epoch": self.epoch,
+            "shards": self.shards,
+        }
 
     def next_logon(self) -> int:
         """Return a logon number higher than any before."""
@@ -119,7 +148,9 @@ class Instance:
         capacity = self.event_rings.capacity
         events = self.event_rings.slots[shard * capacity : (shard + 1) * capacity]
         seed = int.from_bytes(os.urandom(7), "little")
-        return allocate_state(self.config.shard, shard=shard, memory=memory, events=events, seed=seed)
+        return allocate_state(
+            self.config.shard, shard=shard, memory=memory, events=events, seed=seed
+        )
 
     def close(self) -> None:
         """Unmap everything; the owner also removes the names, the socket and the lock."""
@@ -144,12 +175,15 @@ def _take_lock(instance: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise SegmentError(f"an instance called {instance!r} is running already; stop it or give this one another name") from None
+        raise SegmentError(
+            f"an instance called {instance!r} is running already;"
+            " stop it or give this one another name"
+        ) from None
     return lock
 
 
 def next_epoch(instance: str) -> int:
-    """Number this start: higher than any of the same day, so that no feed session name comes twice."""
+    """Number this start: higher than any of the same day, so no feed session comes twice."""
     path = runtime_directory() / f"{instance}.epoch"
     now = datetime.datetime.now(datetime.UTC)
     day, by_clock = f"{now:%Y%m%d}", (now.hour * 3600 + now.minute * 60 + now.second) // 2
@@ -162,18 +196,24 @@ def next_epoch(instance: str) -> int:
 def create_instance(config: Config, shards: int, blocks: Labels, histograms: Labels) -> Instance:
     """Make all segments and eventfds of a new instance; SegmentError says why it cannot be.
 
-    `blocks`, `histograms`: labels of the doors' counters; those of the shards and the supervisor are added.
+    `blocks`, `histograms`: labels of the doors' counters; those of the shards and the supervisor
+    are added.
     """
     lock = _take_lock(config.instance)
-    made: list[object] = []
+    made: list[Any] = []
     fds: list[int] = []
     try:
         janitor(config.instance)
         rings = config.rings
-        made.append(CommandRings.create(config.instance, shards, rings.producers, rings.command_capacity))
+        made.append(
+            CommandRings.create(config.instance, shards, rings.producers, rings.command_capacity)
+        )
         made.append(EventRings.create(config.instance, shards, rings.event_capacity))
         made.append(BookTops.create(config.instance, shards, config.shard.symbols_max + 1))
-        own = {"supervisor": SUPERVISOR_LABELS, **{f"shard{i}": SHARD_LABELS for i in range(shards)}}
+        own = {
+            "supervisor": SUPERVISOR_LABELS,
+            **{f"shard{i}": SHARD_LABELS for i in range(shards)},
+        }
         measured = {f"shard{i}": SHARD_HISTOGRAMS for i in range(shards)}
         made.append(Counters.create(config.instance, {**own, **blocks}, {**measured, **histograms}))
         size = state_bytes(config.shard)
@@ -183,35 +223,55 @@ def create_instance(config: Config, shards: int, blocks: Labels, histograms: Lab
         flags = os.EFD_NONBLOCK | os.EFD_CLOEXEC
         fds = [os.eventfd(0, flags) for _ in range(shards + READERS_MAX)]
     except (SegmentError, OSError):
-        for segment in made:
-            segment.unlink()  # type: ignore[attr-defined]
-            segment.close()  # type: ignore[attr-defined]
+        for segment in made:  # whatever was made before it failed
+            segment.unlink()
+            segment.close()
         os.close(lock)
         raise
     commands, events, tops, counters = made[:4]
     instance = Instance(
-        config, next_epoch(config.instance), commands, events, tops, counters, made[4:], fds[:shards], fds[shards:], lock, True  # type: ignore[arg-type]
+        config,
+        next_epoch(config.instance),
+        commands,
+        events,
+        tops,
+        counters,
+        made[4:],
+        fds[:shards],
+        fds[shards:],
+        lock,
+        True,
     )
-    # Logons count on from the seconds since 1970: higher than any before, without a file, at under one logon a second.
+    # Logons count on from the seconds since 1970: higher than any before, without a file, at under
+    # one logon a second.
     instance.command_rings.shard_ctrl[LOGON_WORD] = int(time.time())
     return instance
 
 
-def from_descriptors(description: dict[str, object], fds: list[int]) -> Instance:
+def from_descriptors(description: dict[str, Any], fds: list[int]) -> Instance:
     """Map what another process made; SegmentError says what is wrong with it."""
-    config = config_from_mapping(description["config"])  # type: ignore[arg-type]
-    shards = int(description["shards"])  # type: ignore[call-overload]
+    config = config_from_mapping(description["config"])
+    shards = int(description["shards"])
     if len(fds) != 4 + 2 * shards + READERS_MAX:
         raise SegmentError(f"got {len(fds)} descriptors for {shards} shards")
     states = [Segment.attach(fd, f"state{i}") for i, fd in enumerate(fds[4 : 4 + shards])]
     return Instance(
-        config, int(description["epoch"]), CommandRings.attach(fds[0]), EventRings.attach(fds[1]),  # type: ignore[call-overload]
-        BookTops.attach(fds[2]), Counters.attach(fds[3]), states, fds[4 + shards : 4 + 2 * shards], fds[4 + 2 * shards :],
-    )  # fmt: skip
+        config,
+        int(description["epoch"]),
+        CommandRings.attach(fds[0]),
+        EventRings.attach(fds[1]),
+        BookTops.attach(fds[2]),
+        Counters.attach(fds[3]),
+        states,
+        fds[4 + shards : 4 + 2 * shards],
+        fds[4 + 2 * shards :],
+    )
 
 
 class DescriptorServer:
-    """The owner's Unix socket. `serve_once` answers whoever is waiting; it never blocks longer than its timeout."""
+    """The owner's Unix socket. `serve_once` answers whoever is waiting; it never blocks longer than
+    its timeout.
+    """
 
     def __init__(self, instance: Instance, ready: Callable[[], bool]) -> None:
         self._instance = instance

@@ -3,15 +3,18 @@
 Cold. Two decorators, nothing else compiles code here:
 
 * ``@kernel``: an entry called from Python once per batch. Cached on disk, releases the GIL.
-* ``@helper``: a small function of a kernel, inlined by the compiler. Plain ``@njit`` helpers cost 8x
-  (reference counts on every array argument); ``_nrt=False`` removes that and turns an allocation into a compile error.
+* ``@helper``: a small function of a kernel, inlined by the compiler. Plain ``@njit`` helpers cost
+  8x (reference counts on every array argument); ``_nrt=False`` removes that and turns an allocation
+  into a compile error.
 
-Cache: Numba looks only at the file of the cached function, so a changed constant in another module would leave stale code
-running (measured). Here each module's kernels live in a directory named by a hash of that module and of every project module
-it imports, directly or not, plus library versions, CPU and flavour. A change anywhere below a kernel gives a new directory.
+Cache: Numba looks only at the file of the cached function, so a changed constant in another module
+would leave stale code running (measured). Here each module's kernels live in a directory named by a
+hash of that module and of every project module it imports, directly or not, plus library versions,
+CPU and flavour. A change anywhere below a kernel gives a new directory.
 
-Flavours (RINGBOOK_FLAVOUR): ``prod``; ``check`` adds bounds checking and VERIFY; ``failpoint`` is prod with crash points.
-NUMBA_DISABLE_JIT=1 runs everything as plain Python. Numba has no bounds checking in its own cache key, ours has the flavour.
+Flavours (RINGBOOK_FLAVOUR): ``prod``; ``check`` adds bounds checking and VERIFY; ``failpoint`` is
+prod with crash points. NUMBA_DISABLE_JIT=1 runs everything as plain Python. Numba has no bounds
+checking in its own cache key, ours has the flavour.
 """
 
 import ast
@@ -53,7 +56,9 @@ _directories: dict[Path, Path] = {}
 
 
 def cache_root() -> Path:
-    """Directory of all compiled kernels: $RINGBOOK_CACHE, else ~/.cache/ringbook (0700: a cache is executable code)."""
+    """Directory of all compiled kernels: $RINGBOOK_CACHE, else ~/.cache/ringbook (0700: a cache is
+    executable code).
+    """
     base = os.environ.get("RINGBOOK_CACHE")
     root = Path(base) if base else Path.home() / ".cache" / "ringbook"
     return root / "jit"
@@ -68,7 +73,7 @@ def _imported_modules(path: Path) -> set[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    files = set()
+    files: set[Path] = set()
     for name in names:
         if name.split(".")[0] in PACKAGES:
             stem = ROOT.joinpath(*name.split("."))
@@ -97,7 +102,9 @@ def cache_key(path: Path) -> str:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     for library in ("numba", "llvmlite", "numpy"):
         digest.update(f"{library}={importlib.metadata.version(library)};".encode())
-    digest.update(f"{sys.version_info[:2]}{platform.machine()}{platform.processor()}{FLAVOUR}".encode())
+    digest.update(
+        f"{sys.version_info[:2]}{platform.machine()}{platform.processor()}{FLAVOUR}".encode()
+    )
     return f"{path.stem}-{FLAVOUR}-{digest.hexdigest()[:20]}"
 
 
@@ -107,7 +114,10 @@ def _cache_directory(path: Path) -> Path:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = root.stat()
         if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o022:
-            raise SystemExit(f"kernel cache {root} is writable by others (compiled code lives there): chmod 700 it")
+            raise SystemExit(
+                f"kernel cache {root} is writable by others (compiled code lives there):"
+                " chmod 700 it"
+            )
         directory = root / cache_key(path)
         directory.mkdir(mode=0o700, exist_ok=True)
         os.utime(directory)
@@ -121,7 +131,9 @@ def prune_cache() -> int:
     if not root.is_dir():
         return 0
     used = set(_directories.values())
-    found = sorted((p for p in root.iterdir() if p.is_dir() and p not in used), key=lambda p: p.stat().st_mtime)
+    found = sorted(
+        (p for p in root.iterdir() if p.is_dir() and p not in used), key=lambda p: p.stat().st_mtime
+    )
     horizon = time.time() - CACHE_AGE_KEPT_S
     excess = len(found) - CACHE_DIRECTORIES_KEPT
     gone = [p for i, p in enumerate(found) if i < excess or p.stat().st_mtime < horizon]
@@ -144,26 +156,41 @@ _helper_names: set[str] = set()
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a part of a kernel; always inlined into its callers. Python cannot call it (TypeError), kernels can."""
+    """Compile a part of a kernel; always inlined into its callers. Python cannot call it
+    (TypeError), kernels can.
+    """
     if JIT_DISABLED:
         return function
     _helper_names.add(function.__qualname__)
-    compiled = njit(forceinline=True, _nrt=False, boundscheck=VERIFY, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    compiled = njit(
+        forceinline=True,
+        _nrt=False,
+        boundscheck=VERIFY,
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )(function)
 
     def refuse(*_: object, **__: object) -> None:
         raise TypeError(f"{function.__qualname__} is part of kernels: call it from one")
 
     compiled._compile_for_args = refuse
-    compiled.add_overload = lambda result: compiled.overloads.__setitem__(tuple(result.signature.args), result)
+    compiled.add_overload = lambda result: compiled.overloads.__setitem__(
+        tuple(result.signature.args), result
+    )
     return compiled
 
 
 def _lighten_helpers() -> None:
-    # Numba optimises every function by itself and makes machine code of it before it links it into its callers: for helpers
-    # both are thrown away, level by level. Here a helper gets one cheap pass, no machine code; the kernel that takes it
-    # in gets the full treatment. This halves the time of a first start. (Numba's classes are private: the lock pins them.)
+    # Numba optimises every function by itself and makes machine code of it before it links it into
+    # its callers: for helpers both are thrown away, level by level. Here a helper gets one cheap
+    # pass, no machine code; the kernel that takes it in gets the full treatment. This halves the
+    # time of a first start. (Numba's classes are private: the lock pins them.)
     library = codegen.JITCodeLibrary
-    functions, module, finish = library._optimize_functions, library._optimize_final_module, library._finalize_final_module
+    functions, module, finish = (
+        library._optimize_functions,
+        library._optimize_final_module,
+        library._finalize_final_module,
+    )
     pointer, set_env = library.get_pointer_to_function, codegen.JITCPUCodegen.set_env
 
     def optimize_functions(self: Any, ir_module: Any) -> None:
@@ -174,7 +201,9 @@ def _lighten_helpers() -> None:
 
     def optimize_final_module(self: Any) -> None:
         if self.name in _helper_names:
-            passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap")
+            passes, builder = self._codegen._module_pass_manager(
+                loop_vectorize=False, slp_vectorize=False, opt=1, cost="cheap"
+            )
             passes.run(self._final_module, builder)
         else:
             module(self)
@@ -196,8 +225,14 @@ def _lighten_helpers() -> None:
         if self._engine.is_symbol_defined(name):
             set_env(self, name, environment)
 
-    library._optimize_functions, library._optimize_final_module = optimize_functions, optimize_final_module
-    library._finalize_final_module, library.get_pointer_to_function = finalize_final_module, get_pointer_to_function
+    library._optimize_functions, library._optimize_final_module = (
+        optimize_functions,
+        optimize_final_module,
+    )
+    library._finalize_final_module, library.get_pointer_to_function = (
+        finalize_final_module,
+        get_pointer_to_function,
+    )
     codegen.JITCPUCodegen.set_env = set_environment
 
 
@@ -205,7 +240,7 @@ _lighten_helpers()
 
 
 def subroutine(function: Callable[..., Any]) -> Any:
-    """Compile a larger part that stays a call of its own: keeps compile time and code size bounded."""
+    """Compile a larger part that stays a call of its own: bounds compile time and code size."""
     if JIT_DISABLED:
         return function
     return njit(_nrt=False, boundscheck=VERIFY)(function)
@@ -217,7 +252,8 @@ def register_warmup(name: str, call: Callable[[], object]) -> None:
 
 
 def _marker(name: str) -> Path | None:
-    # File that says: this module's kernels are all in the cache. Numba discards what is older than the source file.
+    # File that says: this module's kernels are all in the cache. Numba discards what is older than
+    # the source file.
     path = Path(str(sys.modules[name].__file__)).resolve() if name in sys.modules else None
     if path is None or path not in _directories:
         return None
@@ -235,7 +271,8 @@ def warm_up(
 ) -> float:
     """Run registered warm-ups, by default all; compiles or loads every kernel. Returns seconds.
 
-    `progress(done, total, name, seconds)` is called before each (seconds of the previous one) and once at the end.
+    `progress(done, total, name, seconds)` is called before each (seconds of the previous one) and
+    once at the end.
     """
     start = last = time.monotonic()
     names = list(_warmups) if names is None else names
@@ -253,7 +290,9 @@ def warm_up(
 
 
 def freeze_kernels() -> None:
-    """Forbid compiling and loading from now on (after warm_up): a process that trades never waits for LLVM."""
+    """Forbid compiling and loading from now on (after warm_up): a process that trades never waits
+    for LLVM.
+    """
     for compiled in _kernels:
         compiled._can_compile = False  # disable_compile() refuses kernels this process does not use
 

@@ -1,15 +1,16 @@
 """Full-depth look into the books of running shards, for queries deeper than the published top.
 
-Cold. Read-only: it walks the shard's own arrays (engine/book_numba.py) in shared memory. A walk counts only if no batch ran
-meanwhile (hdr[BATCH_VERSION] even and unchanged); otherwise it is tried again, TRIES times. Torn reads are harmless: every index is
-tested before it is used and every walk is bounded.
+Cold. Read-only: it walks the shard's own arrays (engine/book_numba.py) in shared memory. A walk
+counts only if no batch ran meanwhile (hdr[BATCH_VERSION] even and unchanged); otherwise it is tried
+again, TRIES times. Torn reads are harmless: every index is tested before it is used and every walk
+is bounded.
 """
 
 import numpy as np
 
 from engine.atomics import fence_acquire, load_acquire
 from engine.book_check import levels_walk
-from engine.book_numba import BATCH_VERSION, SYMBOLS_USED
+from engine.book_state import BATCH_VERSION, SYMBOLS_USED
 from engine.instance import Instance
 from engine.jit import kernel, register_warmup
 from engine.records import SYMBOL_INDEX_BITS, Side
@@ -38,7 +39,9 @@ class LiveBooks:
         self._instance = instance
 
     def levels(self, symbol_id: int, depth: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return (bids, asks), rows (px ticks, qty lots, orders), best first; None when the book never stood still, or is unknown."""
+        """Return (bids, asks), rows (px ticks, qty lots, orders), best first; None when the book
+        never stood still, or is unknown.
+        """
         shard, index = symbol_id >> SYMBOL_INDEX_BITS, symbol_id & ((1 << SYMBOL_INDEX_BITS) - 1)
         if not 0 <= shard < self._instance.shards:
             return None

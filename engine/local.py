@@ -1,7 +1,9 @@
-"""The exchange in one process: the same compiled step, fed with arrays (notebooks, tests, backtests).
+"""The exchange in one process: the same compiled step, fed with arrays (notebooks, tests,
+backtests).
 
-Cold wrapper. No shared memory, no other process: COMMAND records in, EVENT records out, plus views of the books. Prices are
-ticks, quantities lots, as in every record. Works under NUMBA_DISABLE_JIT=1 too.
+Cold wrapper. No shared memory, no other process: COMMAND records in, EVENT records out, plus views
+of the books. Prices are ticks, quantities lots, as in every record. Works under NUMBA_DISABLE_JIT=1
+too.
 
     exchange = LocalExchange((Instrument("AAPL"),))
     exchange.place("AAPL", Side.SELL, 10, 10_050)
@@ -16,13 +18,29 @@ import numpy as np
 
 from engine.admin import PRODUCER_SUPERVISOR, list_instrument, open_account, open_session
 from engine.book_check import BrokenInvariant, book_levels, book_orders, check_state, state_digest
-from engine.book_numba import (
-    FATAL, OUT_POSITION, SYMBOLS_USED, ShardState, allocate_state, set_policy, small_limits,
-)  # fmt: skip
+from engine.book_state import (
+    FATAL,
+    OUT_POSITION,
+    SYMBOLS_USED,
+    ShardState,
+    allocate_state,
+    set_policy,
+    small_limits,
+)
 from engine.config import Instrument, ShardLimits
 from engine.jit import register_warmup
 from engine.records import (
-    COMMAND, EVENT, EVENT_SLOT, SYMBOL_INDEX_BITS, UNSTATED, CommandFlag, CommandKind, OrderType, Side, TimeInForce, pack_name,
+    COMMAND,
+    EVENT,
+    EVENT_SLOT,
+    SYMBOL_INDEX_BITS,
+    UNSTATED,
+    CommandFlag,
+    CommandKind,
+    OrderType,
+    Side,
+    TimeInForce,
+    pack_name,
 )  # fmt: skip
 from engine.step import step_batch, work_batch
 
@@ -33,11 +51,10 @@ _EVENT_COLUMNS = EVENT.itemsize // 8
 class LocalExchange:
     """A shard without its process.
 
-    Args:
-        instruments: listed at construction.
-        accounts: accounts 1 .. n are opened, each with the session "local" in the session slot of its number.
-        limits: sizes of the arrays; the default takes about 100 MB.
-        unknown_symbol: "create" lists an unknown symbol from `template`, "reject" answers 301.
+    Args: instruments: listed at construction. accounts: accounts 1 .. n are opened, each with the
+    session "local" in the session slot of its number. limits: sizes of the arrays; the default
+    takes about 100 MB. unknown_symbol: "create" lists an unknown symbol from `template`, "reject"
+    answers 301.
     """
 
     def __init__(
@@ -74,7 +91,8 @@ class LocalExchange:
     def step(self, commands: np.ndarray) -> np.ndarray:
         """Apply the commands in order; returns a copy of all their events.
 
-        A client command (kind 1 to 7) with session 0 gets its account's local session. in_ts is used when it moves time on.
+        A client command (kind 1 to 7) with session 0 gets its account's local session. in_ts is
+        used when it moves time on.
         """
         commands = np.ascontiguousarray(commands, COMMAND).copy()
         bare = (commands["session"] == 0) & (commands["kind"] <= CommandKind.QUERY_OPEN_ORDERS)
@@ -87,10 +105,14 @@ class LocalExchange:
         while index < len(commands) or working:
             first = int(hdr[OUT_POSITION])
             index = int(step_batch(self.state.table, commands, index, self._events_max))
-            working = bool(work_batch(self.state.table, self._events_max - (int(hdr[OUT_POSITION]) - first)))
+            working = bool(
+                work_batch(self.state.table, self._events_max - (int(hdr[OUT_POSITION]) - first))
+            )
             parts.append(self._events_since(first))
             if hdr[FATAL]:
-                raise BrokenInvariant(f"the step stopped at command {index - 1}: invariant {int(hdr[FATAL])}")
+                raise BrokenInvariant(
+                    f"the step stopped at command {index - 1}: invariant {int(hdr[FATAL])}"
+                )
         return np.concatenate(parts) if parts else np.zeros(0, EVENT)
 
     def _events_since(self, first: int) -> np.ndarray:
@@ -113,35 +135,79 @@ class LocalExchange:
         return self.step(command)
 
     def place(
-        self, symbol: str, side: int, qty: int, px: int | None = None, *, account: int = 1, order_type: int | None = None,
-        tif: int = TimeInForce.GTC, client_order_id: int = 0, flags: int = 0, tag: int = 0,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        symbol: str,
+        side: int,
+        qty: int,
+        px: int | None = None,
+        *,
+        account: int = 1,
+        order_type: int | None = None,
+        tif: int = TimeInForce.GTC,
+        client_order_id: int = 0,
+        flags: int = 0,
+        tag: int = 0,
+    ) -> np.ndarray:
         """A new order; without a price it is a market order."""
-        kind = order_type if order_type is not None else (OrderType.MARKET if px is None else OrderType.LIMIT)
+        kind = (
+            order_type
+            if order_type is not None
+            else (OrderType.MARKET if px is None else OrderType.LIMIT)
+        )
         return self._one(
-            CommandKind.NEW, account, symbol=pack_name(symbol), symbol_id=self.symbol_id(symbol), side=side, qty=qty,
-            px=px or 0, order_type=kind, tif=tif, client_order_id=client_order_id, flags=flags, tag=tag,
-        )  # fmt: skip
+            CommandKind.NEW,
+            account,
+            symbol=pack_name(symbol),
+            symbol_id=self.symbol_id(symbol),
+            side=side,
+            qty=qty,
+            px=px or 0,
+            order_type=kind,
+            tif=tif,
+            client_order_id=client_order_id,
+            flags=flags,
+            tag=tag,
+        )
 
-    def cancel(self, order_id: int = 0, *, client_order_id: int = 0, account: int = 1) -> np.ndarray:
+    def cancel(
+        self, order_id: int = 0, *, client_order_id: int = 0, account: int = 1
+    ) -> np.ndarray:
         """Cancel by order id, or by the client id the order was placed with."""
-        return self._one(CommandKind.CANCEL, account, order_id=order_id, target_client_order_id=client_order_id)
+        return self._one(
+            CommandKind.CANCEL, account, order_id=order_id, target_client_order_id=client_order_id
+        )
 
     def replace(
-        self, order_id: int = 0, *, qty: int = 0, px: int = 0, client_order_id: int = 0, account: int = 1
+        self,
+        order_id: int = 0,
+        *,
+        qty: int = 0,
+        px: int = 0,
+        client_order_id: int = 0,
+        account: int = 1,
     ) -> np.ndarray:
         """Change total quantity and price; 0 keeps."""
         return self._one(
-            CommandKind.REPLACE, account, order_id=order_id, target_client_order_id=client_order_id, qty=qty, px=px,
-            side=UNSTATED, tif=UNSTATED,
-        )  # fmt: skip
+            CommandKind.REPLACE,
+            account,
+            order_id=order_id,
+            target_client_order_id=client_order_id,
+            qty=qty,
+            px=px,
+            side=UNSTATED,
+            tif=UNSTATED,
+        )
 
-    def mass_cancel(self, *, account: int = 1, symbol: str = "", side: int | None = None, tag: int | None = None) -> np.ndarray:
+    def mass_cancel(
+        self, *, account: int = 1, symbol: str = "", side: int | None = None, tag: int | None = None
+    ) -> np.ndarray:
         """Cancel all of the account's orders that match what is given."""
         flags = CommandFlag.BY_SYMBOL * bool(symbol) | CommandFlag.BY_SIDE * (side is not None)
         flags |= CommandFlag.BY_TAG * (tag is not None)
         name = pack_name(symbol) if symbol else 0
-        return self._one(CommandKind.MASS_CANCEL, account, flags=flags, symbol=name, side=side or 0, tag=tag or 0)
+        return self._one(
+            CommandKind.MASS_CANCEL, account, flags=flags, symbol=name, side=side or 0, tag=tag or 0
+        )
 
     def symbol_id(self, name: str) -> int:
         """Id of a listed symbol, 0 when it is not listed."""

@@ -1,26 +1,70 @@
 """The trading rules: what an order does when it meets the book (RULES §2, §3).
 
-Hot. Price, then time. A command that can be long is a *work*: it is opened, run until it is done or its slice is full, and
-continued by CONTINUE; hdr[WORK_*] is its whole memory. Kinds: SWEEP (an aggressor meets the book), CANCELS and ROWS (a sorted
-list of order slots in `scratch`, engine/bulk.py).
+Hot. Price, then time. A command that can be long is a *work*: it is opened, run until it is done or
+its slice is full, and continued by CONTINUE; hdr[WORK_*] is its whole memory. Kinds: SWEEP (an
+aggressor meets the book), CANCELS and ROWS (a sorted list of order slots in `scratch`,
+engine/bulk.py).
 
-Both sides are one code: `side` is an index, `sign` is +1 for buys and -1 for sells; (limit - px) * sign >= 0 means "crosses".
-Nothing here raises; every function assumes its command was validated (engine/step.py).
+Both sides are one code: `side` is an index, `sign` is +1 for buys and -1 for sells; (limit - px) *
+sign >= 0 means "crosses". Nothing here raises; every function assumes its command was validated
+(engine/step.py).
 """
 
 import numpy as np
 
-from engine.book_numba import (
-    LEVELS_CAPACITY, LEVELS_USED, MAX_WALK, NONE, ORDERS_FREE, ORDER_COUNTER, ORDER_POST_ONLY, ORDER_TAG, ORDER_TEXT, OUT_POSITION, PUBLIC_REF, SLICE_EVENTS, SLICE_START, WORK_COUNT, WORK_KIND, WORK_ORDER, WORK_REF, events, free_orders, level_find, level_next, levels, order_tag, order_text, orders, owner, queue_append, queue_remove, sides, symbol_touch, symbols, texts,
-)  # fmt: skip
+from engine.book_numba import level_find, level_next, queue_append, queue_remove, symbol_touch
+from engine.book_state import (
+    LEVELS_CAPACITY,
+    LEVELS_USED,
+    MAX_WALK,
+    NONE,
+    ORDER_COUNTER,
+    ORDER_POST_ONLY,
+    ORDER_TAG,
+    ORDER_TEXT,
+    ORDERS_FREE,
+    OUT_POSITION,
+    PUBLIC_REF,
+    SLICE_EVENTS,
+    SLICE_START,
+    WORK_COUNT,
+    WORK_KIND,
+    WORK_ORDER,
+    WORK_REF,
+    events,
+    free_orders,
+    levels,
+    order_tag,
+    order_text,
+    orders,
+    owner,
+    sides,
+    symbols,
+    texts,
+)
 from engine.emit import (
-    emit_accepted, emit_booked, emit_canceled, emit_continued, emit_expired, emit_fill_maker, emit_fill_taker, event_order,
+    emit_accepted,
+    emit_booked,
+    emit_canceled,
+    emit_continued,
+    emit_expired,
+    emit_fill_maker,
+    emit_fill_taker,
+    event_order,
     event_public,
 )  # fmt: skip
 from engine.id_table import client_id_release, id_insert
 from engine.jit import helper
 from engine.records import (
-    PRICE_TICKS_MAX, SLOT_BITS, CommandFlag, EventFlag, EventKind, OrderType, Reason, RejectCode, TimeInForce,
+    PRICE_TICKS_MAX,
+    SLOT_BITS,
+    CommandFlag,
+    EventFlag,
+    EventKind,
+    OrderType,
+    Reason,
+    RejectCode,
+    TimeInForce,
 )  # fmt: skip
 
 WORK_NONE, WORK_SWEEP, WORK_CANCELS, WORK_ROWS = 0, 1, 2, 3
@@ -47,7 +91,9 @@ def best_crosses(s, symbol, side, limit):
 
 @helper
 def dry_run(s, symbol, side, limit, qty):
-    """Whether `qty` is available within `limit`: NONE code, FOK_UNFILLED, or WALK_TOO_LONG when max_walk orders did not tell."""
+    """Whether `qty` is available within `limit`: NONE code, FOK_UNFILLED, or WALK_TOO_LONG when
+    max_walk orders did not tell.
+    """
     level = np.int64(sides(s)[symbol * 2 + (1 - side)]["best"])
     sign = 1 - 2 * side
     wanted, seen = qty, np.int64(0)
@@ -105,7 +151,9 @@ def trade(s, taker, maker):
 
 @helper
 def sweep(s, taker):
-    """Trade until the order is filled or meets nothing it accepts (True), or the slice is full (False)."""
+    """Trade until the order is filled or meets nothing it accepts (True), or the slice is full
+    (False).
+    """
     row = orders(s)[taker]
     opposite = np.int64(row["symbol"]) * 2 + (1 - np.int64(row["side"]))
     sign = 1 - 2 * np.int64(row["side"])
@@ -167,7 +215,8 @@ def sweep_open(s, slot, old_ref):
     s[WORK_COUNT] = 0
 
 
-# ------------------------------------------------------------------------------------------------- commands
+# -------------------------------------------------------------------------------------------------
+# commands
 
 
 @helper
@@ -191,7 +240,11 @@ def new_code(s, c, symbol):
     if s[ORDERS_FREE] == 0:
         return np.int64(RejectCode.ORDERS_FULL.value)
     rests = not market and c["tif"] == TimeInForce.GTC
-    if rests and s[LEVELS_USED] >= s[LEVELS_CAPACITY] and level_find(s, symbol * 2 + side, limit) < 0:
+    if (
+        rests
+        and s[LEVELS_USED] >= s[LEVELS_CAPACITY]
+        and level_find(s, symbol * 2 + side, limit) < 0
+    ):
         return np.int64(RejectCode.LEVELS_FULL.value)
     return too_long
 
@@ -288,7 +341,9 @@ def replace_keep(s, slot, total):
 
 @helper
 def replace_move(s, slot, px, total):
-    """Price changed or total raised: leaves its queue, meets the book as an aggressor, rests at the back."""
+    """Price changed or total raised: leaves its queue, meets the book as an aggressor, rests at the
+    back.
+    """
     row = orders(s)[slot]
     before, ref = np.int64(row["leaves"]), np.int64(row["public_ref"])
     queue_remove(s, slot)

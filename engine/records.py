@@ -1,19 +1,22 @@
 """Every record layout and every code of the exchange, written down once.
 
-Cold: imported by all processes, executes nothing per record. COMMAND goes from a producer (gateway, supervisor) to a shard,
-EVENT comes back to everybody. The same bytes stand in the command ring, the event ring and, from step 2, the journal and the
-event log; fields of an owner that has not run yet are zero. JSON keys, ITCH messages and the tables of docs/protocol.md are
-derived from this file or tested against it.
+Cold: imported by all processes, executes nothing per record. COMMAND goes from a producer (gateway,
+supervisor) to a shard, EVENT comes back to everybody. The same bytes stand in the command ring, the
+event ring and, from step 2, the journal and the event log; fields of an owner that has not run yet
+are zero. JSON keys, ITCH messages and the tables of docs/protocol.md are derived from this file or
+tested against it.
 
-Numbers: price in ticks, quantity in lots, both 1 <= n < 2**31; money in the asset's smallest unit; time in nanoseconds.
-A 0 means "none" unless the field says otherwise. Text ids are 36 bytes, zero padded.
+Numbers: price in ticks, quantity in lots, both 1 <= n < 2**31; money in the asset's smallest unit;
+time in nanoseconds. A 0 means "none" unless the field says otherwise. Text ids are 36 bytes, zero
+padded.
 
-Layout rules, asserted below: little endian, aligned, flat (no sub-records), a multiple of 64 and at most 192 bytes, no hole.
-The first 64 bytes hold all that a plain limit order needs.
+Layout rules, asserted below: little endian, aligned, flat (no sub-records), a multiple of 64 and at
+most 192 bytes, no hole. The first 64 bytes hold all that a plain limit order needs.
 """
 
 import hashlib
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +34,9 @@ RULES_VERSION = 1  # raised when the hash of any golden journal changes
 
 
 class CommandKind(IntEnum):
-    """What a COMMAND asks for (RULES §1). TIME, CONTINUE and ACTIVATE come from the shard loop (producer 0)."""
+    """What a COMMAND asks for (RULES §1). TIME, CONTINUE and ACTIVATE come from the shard loop
+    (producer 0).
+    """
 
     NEW = 1
     CANCEL = 2
@@ -101,7 +106,9 @@ class Side(IntEnum):
 
 
 class OrderType(IntEnum):
-    """RULES §2. Only LIMIT and MARKET trade in rules version 1; the others are refused NOT_SUPPORTED_HERE."""
+    """RULES §2. Only LIMIT and MARKET trade in rules version 1; the others are refused
+    NOT_SUPPORTED_HERE.
+    """
 
     LIMIT = 1
     MARKET = 2
@@ -286,10 +293,14 @@ class RejectCode(IntEnum):
     UNAVAILABLE = 905
 
 
-# One COMMAND. Line 0 is all a plain order needs; line 1 its options; line 2 what the journal and text ids add.
+# One COMMAND. Line 0 is all a plain order needs; line 1 its options; line 2 what the journal and
+# text ids add.
 COMMAND = np.dtype(
     [
-        ("producer_seq", "<i8"),  # gapless per (producer, shard); the readiness word: written last, with release
+        (
+            "producer_seq",
+            "<i8",
+        ),  # gapless per (producer, shard); the readiness word: written last, with release
         ("receipt_ts", "<i8"),  # CLOCK_MONOTONIC when the producer had read the bytes
         ("client_order_id", "<i8"),  # the request's own integer id
         ("order_id", "<i8"),  # target of cancel, replace, query; else 0
@@ -328,7 +339,8 @@ COMMAND = np.dtype(
     align=True,
 )
 
-# One EVENT concerns one order. Unused fields are zero; `amount`, `amount2`, `px2` are named per kind in EVENT_FIELD_USE.
+# One EVENT concerns one order. Unused fields are zero; `amount`, `amount2`, `px2` are named per
+# kind in EVENT_FIELD_USE.
 EVENT = np.dtype(
     [
         ("out_seq", "<i8"),  # gapless per shard from 1
@@ -365,25 +377,59 @@ EVENT = np.dtype(
         ("px2", "<i4"),
         ("crc", "<u4"),
         ("epoch", "<u4"),
-        ("text", "u1", (CLIENT_TEXT_BYTES,)),  # text client id; LISTED: symbol name; ACCOUNT: session name
+        (
+            "text",
+            "u1",
+            (CLIENT_TEXT_BYTES,),
+        ),  # text client id; LISTED: symbol name; ACCOUNT: session name
     ],
     align=True,
 )
 
 # What the general fields of EVENT hold, kind by kind (docs/protocol.md prints this table).
 EVENT_FIELD_USE = {
-    "ACCEPTED": {"qty": "accepted quantity", "leaves": "accepted quantity", "px": "limit, 0 for market"},
+    "ACCEPTED": {
+        "qty": "accepted quantity",
+        "leaves": "accepted quantity",
+        "px": "limit, 0 for market",
+    },
     "REJECTED": {"code": "reject code", "order_id": "target, where one was named"},
-    "REPLACED": {"qty": "new total", "px": "new price", "amount2": "peak", "old_ref": "slice that left or shrank"},
-    "CANCELED": {"qty": "quantity cancelled", "px": "price it rested at", "public_ref": "slice that left"},
+    "REPLACED": {
+        "qty": "new total",
+        "px": "new price",
+        "amount2": "peak",
+        "old_ref": "slice that left or shrank",
+    },
+    "CANCELED": {
+        "qty": "quantity cancelled",
+        "px": "price it rested at",
+        "public_ref": "slice that left",
+    },
     "EXPIRED": {"qty": "quantity expired"},
-    "BOOKED": {"qty": "quantity entering the book", "public_ref": "new slice", "old_ref": "slice it replaces (ITCH U)"},
+    "BOOKED": {
+        "qty": "quantity entering the book",
+        "public_ref": "new slice",
+        "old_ref": "slice it replaces (ITCH U)",
+    },
     "FILL": {"qty": "traded", "px": "trade price", "public_ref": "maker's slice", "amount2": "fee"},
     "PHASE": {"code": "new phase", "amount": "old phase"},
-    "LISTED": {"amount": "tick in 1e-9", "amount2": "lot in 1e-9", "px2": "highest price", "text": "symbol"},
+    "LISTED": {
+        "amount": "tick in 1e-9",
+        "amount2": "lot in 1e-9",
+        "px2": "highest price",
+        "text": "symbol",
+    },
     "SESSION": {"code": "ITCH event letter", "amount": "date yyyymmdd", "amount2": "epoch"},
-    "ACCOUNT": {"amount": "logon", "client_order_id": "session's last id", "session": "slot", "text": "session name"},
-    "SUMMARY": {"qty": "orders cancelled, or rows of the page", "amount": "last order_id of a page with more to come"},
+    "ACCOUNT": {
+        "amount": "logon",
+        "client_order_id": "session's last id",
+        "session": "slot",
+        "text": "session name",
+    },
+    "SUMMARY": {
+        "qty": "orders cancelled, or rows of the page",
+        "amount": "last order_id of a page with more to come",
+    },
     "STATUS": {"role": "OrderState", "qty": "total"},
     "CONTINUED": {"qty": "units done in this slice"},
 }
@@ -401,13 +447,15 @@ RECEIPT = np.dtype(
 )
 
 # What lies in one slot of the event ring.
-EVENT_SLOT = np.dtype(EVENT.descr + [(f"receipt_{n}", RECEIPT.fields[n][0]) for n in RECEIPT.names], align=True)
+_RECEIPT_COLUMNS: list[Any] = [(f"receipt_{row[0]}", *row[1:]) for row in RECEIPT.descr]
+EVENT_SLOT = np.dtype([*EVENT.descr, *_RECEIPT_COLUMNS], align=True)
 
 TOP_LEVELS = 20
 TOP_WORDS = 16 + TOP_LEVELS * 2 * 3
 
-# Top of one book, written once per batch by the shard under a sequence lock, read by anybody (DESIGN §9).
-# bids and asks: TOP_LEVELS rows of (px ticks, qty lots, orders); missing levels are zero.
+# Top of one book, written once per batch by the shard under a sequence lock, read by anybody
+# (DESIGN §9). bids and asks: TOP_LEVELS rows of (px ticks, qty lots, orders); missing levels are
+# zero.
 BOOK_TOP = np.dtype(
     [
         ("version", "<i8"),  # odd while being written
@@ -431,10 +479,33 @@ BOOK_TOP = np.dtype(
 )
 
 ENUMS = (
-    CommandKind, EventKind, Side, OrderType, TimeInForce, SelfTrade, CommandFlag, EventFlag, Role, Reason, Phase,
-    OrderState, RejectCode,
-)  # fmt: skip
-LAYOUTS = {"COMMAND": COMMAND, "EVENT": EVENT, "RECEIPT": RECEIPT, "EVENT_SLOT": EVENT_SLOT, "BOOK_TOP": BOOK_TOP}
+    CommandKind,
+    EventKind,
+    Side,
+    OrderType,
+    TimeInForce,
+    SelfTrade,
+    CommandFlag,
+    EventFlag,
+    Role,
+    Reason,
+    Phase,
+    OrderState,
+    RejectCode,
+)
+LAYOUTS = {
+    "COMMAND": COMMAND,
+    "EVENT": EVENT,
+    "RECEIPT": RECEIPT,
+    "EVENT_SLOT": EVENT_SLOT,
+    "BOOK_TOP": BOOK_TOP,
+}
+
+
+def layout_offset(layout: np.dtype[np.void], name: str) -> int:
+    """Byte offset of a field."""
+    assert layout.fields is not None
+    return int(layout.fields[name][1])
 
 
 def layout_holes(layout: np.dtype) -> list[str]:
@@ -448,14 +519,20 @@ def layout_holes(layout: np.dtype) -> list[str]:
     return holes if end == layout.itemsize else [*holes, "<tail>"]
 
 
-assert COMMAND.itemsize == 192 and EVENT.itemsize == 192 and RECEIPT.itemsize == 64
-assert EVENT_SLOT.itemsize == 256 and BOOK_TOP.itemsize == TOP_WORDS * 8
-assert COMMAND.fields["producer_seq"][1] == 0 and COMMAND.fields["target_client_order_id"][1] == 64
-assert COMMAND.fields["in_ts"][1] == 128 and EVENT.fields["in_ts"][1] == 64 and EVENT.fields["amount"][1] == 128
+assert (COMMAND.itemsize, EVENT.itemsize, RECEIPT.itemsize) == (192, 192, 64)
+assert (EVENT_SLOT.itemsize, BOOK_TOP.itemsize) == (256, TOP_WORDS * 8)
+for _layout, _name, _offset in (
+    (COMMAND, "producer_seq", 0),
+    (COMMAND, "target_client_order_id", 64),
+    (COMMAND, "in_ts", 128),
+    (EVENT, "in_ts", 64),
+    (EVENT, "amount", 128),
+):
+    assert layout_offset(_layout, _name) == _offset, _name
 for _name, _layout in LAYOUTS.items():
     assert not layout_holes(_layout), (_name, layout_holes(_layout))
     assert _layout.itemsize % CACHE_LINE == 0, _name
-assert max(RejectCode) < 2**16 and max(EventFlag) < 2**16 and max(CommandFlag) < 2**16
+assert max(*RejectCode, *EventFlag, *CommandFlag) < 2**16
 assert all(max(enum) < 2**8 for enum in ENUMS if enum not in (RejectCode, CommandFlag, EventFlag))
 
 COMMAND_WORDS = COMMAND.itemsize // 8
@@ -463,7 +540,9 @@ EVENT_SLOT_WORDS = EVENT_SLOT.itemsize // 8
 
 
 def layout_fingerprint() -> int:
-    """Hash of all layouts and enums as an int64; stands in every header, attach refuses another one."""
+    """Hash of all layouts and enums as an int64; stands in every header, attach refuses another
+    one.
+    """
     parts = [f"{name}:{layout.descr}" for name, layout in LAYOUTS.items()]
     parts += [f"{enum.__name__}:{[(m.name, int(m)) for m in enum]}" for enum in ENUMS]
     digest = hashlib.sha256("\n".join(parts).encode()).digest()
@@ -480,7 +559,9 @@ def pack_name(name: str) -> int:
     """
     raw = name.encode("ascii", "strict") if name.isascii() else b""
     if not 1 <= len(raw) <= SYMBOL_BYTES_MAX or any(not 33 <= c <= 126 for c in raw):
-        raise ValueError(f"name must be 1 to {SYMBOL_BYTES_MAX} printable ASCII characters: {name!r}")
+        raise ValueError(
+            f"name must be 1 to {SYMBOL_BYTES_MAX} printable ASCII characters: {name!r}"
+        )
     return int.from_bytes(raw, "little")
 
 

@@ -1,14 +1,19 @@
 """The loop of one shard: read command rings, step, publish events.
 
-Hot. One process, one thread, one core. It writes its event ring, its book tops, its counters block and the consumer positions
-of its command rings; it reads the command rings. Per compiled call (at most CALL_NS):
+Hot. One process, one thread, one core. It writes its event ring, its book tops, its counters block
+and the consumer positions of its command rings; it reads the command rings. Per compiled call (at
+most CALL_NS):
 
-    poll rings round-robin -> step each command -> stamp receipts -> commit -> wake sleepers -> release rings -> tops
+    poll rings round-robin -> step each command -> stamp receipts -> commit -> wake sleepers ->
+    release rings -> tops
 
-* A batch ends when the rings are empty or after `batch_max` commands, so one command alone is published at once.
+* A batch ends when the rings are empty or after `batch_max` commands, so one command alone is
+  published at once.
 * The clock is read once per batch (in_ts, receipts); the step itself never sees it.
-* `intent` is announced a chunk ahead, so its fence is paid once per INTENT_AHEAD events, not per batch.
-* While a long work is open, commands it concerns wait at the head of their ring and the other rings go on.
+* `intent` is announced a chunk ahead, so its fence is paid once per INTENT_AHEAD events, not per
+  batch.
+* While a long work is open, commands it concerns wait at the head of their ring and the other rings
+  go on.
 * Nothing to do: pause, then sched_yield, then sleep on the eventfd (engine/idle.py has the times).
 """
 
@@ -17,36 +22,91 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.atomics import (
-    CLOCK_MONOTONIC, CLOCK_REALTIME, clock_ns, cpu_pause, fence_seq_cst, load_acquire, sched_yield, store_relaxed, store_release,
+    CLOCK_MONOTONIC,
+    CLOCK_REALTIME,
+    clock_ns,
+    cpu_pause,
+    fence_seq_cst,
+    load_acquire,
+    sched_yield,
+    store_relaxed,
+    store_release,
 )  # fmt: skip
-from engine.book_numba import (
-    BATCH_VERSION, DIRTY_COUNT, EVENT_MASK, FATAL, INTENT, IN_TS, OUT_POSITION, RECEIPT_GATEWAY_IN, RECEIPT_PRODUCER_SEQ, RECEIPT_SHARD_IN, WORK_KIND, WORK_ORDER, ShardState, allocate_state, dirty, event_words, level_next, levels, orders, sides, small_limits, symbols,
-)  # fmt: skip
+from engine.book_numba import level_next
+from engine.book_state import (
+    BATCH_VERSION,
+    DIRTY_COUNT,
+    EVENT_MASK,
+    FATAL,
+    IN_TS,
+    INTENT,
+    OUT_POSITION,
+    RECEIPT_GATEWAY_IN,
+    RECEIPT_PRODUCER_SEQ,
+    RECEIPT_SHARD_IN,
+    WORK_KIND,
+    WORK_ORDER,
+    ShardState,
+    allocate_state,
+    dirty,
+    event_words,
+    levels,
+    orders,
+    sides,
+    small_limits,
+    symbols,
+)
+from engine.book_top import top_write_begin, top_write_end
 from engine.command_ring import (
-    CONSUMER_POSITION, CTRL_WORDS, command_ready, command_slot, ring_release,
+    CONSUMER_POSITION,
+    CTRL_WORDS,
+    command_ready,
+    command_slot,
+    ring_release,
 )  # fmt: skip
 from engine.counters import HISTOGRAM_WORDS, histogram_record
 from engine.event_ring import EVENT_CTRL_WORDS, READER_SLEEPS, event_commit, event_intend
 from engine.jit import helper, kernel, register_warmup
 from engine.matching import WORK_NONE, WORK_SWEEP
-from engine.records import BOOK_TOP, COMMAND, EVENT_SLOT, EVENT_SLOT_WORDS, TOP_LEVELS, TOP_WORDS, CommandKind
+from engine.records import (
+    BOOK_TOP,
+    COMMAND,
+    EVENT_SLOT,
+    EVENT_SLOT_WORDS,
+    TOP_LEVELS,
+    TOP_WORDS,
+    CommandKind,
+    layout_offset,
+)
 from engine.ring_words import wake_sleepers
-from engine.book_top import top_write_begin, top_write_end
 from engine.step import step_continue, step_one
 
 CALL_NS = 10_000_000  # bound of one compiled call: signals and heartbeats wait no longer
 INTENT_AHEAD = 8192
 TOP_PERIOD_NS = 20_000  # under load a book top is rewritten at most this often
 SHARD_OUT_WORD = 26  # EVENT_SLOT.receipt_shard_out
-assert EVENT_SLOT.fields["receipt_shard_out"][1] == SHARD_OUT_WORD * 8
+assert layout_offset(EVENT_SLOT, "receipt_shard_out") == SHARD_OUT_WORD * 8
 
 # Words of `loop`: parameters, then what the loop remembers between calls.
-SHARD_INDEX, PRODUCERS, RING_CAPACITY, EVENT_CAPACITY, EVENTS_PER_COMMAND, BATCH_MAX, SPIN_NS, YIELD_NS, SYMBOLS_MAX = range(9)
-LAST_WORK_NS, NEXT_RING, TOPS_NS, COMMANDS, BATCHES, SLIPPED, STOP, CLOCK_OFFSET, LATENCY_BASE = range(16, 25)
+(
+    SHARD_INDEX,
+    PRODUCERS,
+    RING_CAPACITY,
+    EVENT_CAPACITY,
+    EVENTS_PER_COMMAND,
+    BATCH_MAX,
+    SPIN_NS,
+    YIELD_NS,
+    SYMBOLS_MAX,
+) = range(9)
+LAST_WORK_NS, NEXT_RING, TOPS_NS, COMMANDS, BATCHES, SLIPPED, STOP, CLOCK_OFFSET, LATENCY_BASE = (
+    range(16, 25)
+)
 LOOP_WORDS = 32
 
 RETURN_BUSY, RETURN_IDLE, RETURN_FATAL = 0, 1, 2
-JUMP_NS = 1_000_000_000  # a wall clock that moves more than this against CLOCK_MONOTONIC is counted and slewed
+# A wall clock that moves more than this against CLOCK_MONOTONIC is counted and slewed.
+JUMP_NS = 1_000_000_000
 SLEW_SHIFT = 10  # an offset is worked off at 1/1024 of real time
 
 
@@ -85,7 +145,9 @@ def batch_clock(s, p):
         if p.loop[SLIPPED] & 1 == 0:
             p.loop[SLIPPED] += 1
         elapsed = max(steady - p.loop[LAST_WORK_NS], np.int64(0))
-        p.loop[CLOCK_OFFSET] += min(elapsed >> SLEW_SHIFT, drift) if drift > 0 else max(-(elapsed >> SLEW_SHIFT), drift)
+        p.loop[CLOCK_OFFSET] += (
+            min(elapsed >> SLEW_SHIFT, drift) if drift > 0 else max(-(elapsed >> SLEW_SHIFT), drift)
+        )
         wall = steady + p.loop[CLOCK_OFFSET]
     else:
         if p.loop[SLIPPED] & 1:
@@ -109,7 +171,9 @@ def room_for_command(s, p, first):
 
 @helper
 def ring_next(s, p):
-    """Slot of the next command in turn, -1 when no ring has one that may run now. Moves the turn on."""
+    """Slot of the next command in turn, -1 when no ring has one that may run now. Moves the turn
+    on.
+    """
     producers = p.loop[PRODUCERS]
     for _ in range(producers):
         producer = p.loop[NEXT_RING]
@@ -186,7 +250,11 @@ def top_side(s, side_index, top_words, at):
     for row in range(TOP_LEVELS):
         px, qty, count = np.int64(0), np.int64(0), np.int64(0)
         if level >= 0:
-            px, qty, count = np.int64(levels(s)[level]["px"]), np.int64(levels(s)[level]["qty"]), np.int64(levels(s)[level]["count"])
+            px, qty, count = (
+                np.int64(levels(s)[level]["px"]),
+                np.int64(levels(s)[level]["qty"]),
+                np.int64(levels(s)[level]["count"]),
+            )
             level = level_next(s, level)
         top_words[at + row * 3] = px
         top_words[at + row * 3 + 1] = qty
@@ -230,7 +298,9 @@ def tops_flush(s, p):
 
 @kernel
 def shard_run(s, p):
-    """Serve the rings for at most CALL_NS. RETURN_IDLE: nothing came for so long that the process should sleep."""
+    """Serve the rings for at most CALL_NS. RETURN_IDLE: nothing came for so long that the process
+    should sleep.
+    """
     start = clock_ns(np.int64(CLOCK_MONOTONIC))
     while True:
         if batch_run(s, p) > 0:
@@ -267,20 +337,35 @@ def rings_pending(p):
     return False
 
 
-def shard_ports_private(state: ShardState, producers: int = 2, capacity: int = 64, symbols: int = 8) -> Ports:
+def shard_ports_private(
+    state: ShardState, producers: int = 2, capacity: int = 64, symbols: int = 8
+) -> Ports:
     """Ports over private memory: warm-up and tests of the loop without processes."""
     commands = np.zeros(producers * capacity, COMMAND)
     tops = np.zeros(symbols, BOOK_TOP)
     loop = np.zeros(LOOP_WORDS, np.int64)
-    values = {PRODUCERS: producers, RING_CAPACITY: capacity, EVENT_CAPACITY: len(state.events), BATCH_MAX: 64, SYMBOLS_MAX: symbols}
+    values = {
+        PRODUCERS: producers,
+        RING_CAPACITY: capacity,
+        EVENT_CAPACITY: len(state.events),
+        BATCH_MAX: 64,
+        SYMBOLS_MAX: symbols,
+    }
     for word, value in values.items():
         loop[word] = value
     loop[EVENTS_PER_COMMAND] = len(state.events) // 4
     return Ports(
-        np.zeros(producers * CTRL_WORDS, np.int64), commands, commands.view(np.int64), np.zeros(EVENT_CTRL_WORDS, np.int64),
-        tops, tops.view(np.int64), np.zeros(HISTOGRAM_WORDS, np.int64), np.full(8, -1, np.int64), np.zeros(producers, np.int64),
+        np.zeros(producers * CTRL_WORDS, np.int64),
+        commands,
+        commands.view(np.int64),
+        np.zeros(EVENT_CTRL_WORDS, np.int64),
+        tops,
+        tops.view(np.int64),
+        np.zeros(HISTOGRAM_WORDS, np.int64),
+        np.full(8, -1, np.int64),
+        np.zeros(producers, np.int64),
         loop,
-    )  # fmt: skip
+    )
 
 
 def _warm() -> None:

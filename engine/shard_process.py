@@ -1,10 +1,11 @@
 """One shard as a process: maps its memory, pins itself, runs the loop, sleeps, reports, halts.
 
-Cold around a hot call: Python runs once per compiled call (at most 10 ms), never per record. Everything a shard knows is made
-by its command rings: the supervisor's first commands open accounts and list instruments.
+Cold around a hot call: Python runs once per compiled call (at most 10 ms), never per record.
+Everything a shard knows is made by its command rings: the supervisor's first commands open accounts
+and list instruments.
 
-A broken invariant (FATAL) halts it: state HALTED in the counters, evidence beside the runtime lock, exit code 3. It is never
-repaired in place.
+A broken invariant (FATAL) halts it: state HALTED in the counters, evidence beside the runtime lock,
+exit code 3. It is never repaired in place.
 """
 
 import gc
@@ -15,10 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.book_numba import (
-    FATAL, FEED_SEQ, LEVELS_USED, ORDERS_CAPACITY, ORDERS_FREE, OUT_POSITION, SESSIONS_USED, SYMBOLS_USED, ShardState,
+from engine.book_state import (
+    FATAL,
+    FEED_SEQ,
+    LEVELS_USED,
+    ORDERS_CAPACITY,
+    ORDERS_FREE,
+    OUT_POSITION,
+    SESSIONS_USED,
+    SYMBOLS_USED,
+    ShardState,
     set_policy,
-)  # fmt: skip
+)
 from engine.command_ring import CTRL_WORDS, PRODUCER_POSITION, SHARD_CTRL_WORDS, SHARD_SLEEPS
 from engine.counters import Block, State
 from engine.idle import PARK_TIMEOUT_S, SPIN_NS, park
@@ -27,14 +36,32 @@ from engine.jit import freeze_kernels, warm_up
 from engine.records import LAYOUT_FINGERPRINT, RejectCode
 from engine.ring_words import eventfd_add, sleep_cancel, sleep_prepare
 from engine.shard_loop import (
-    BATCH_MAX, BATCHES, COMMANDS, EVENT_CAPACITY, EVENTS_PER_COMMAND, LATENCY_BASE, LOOP_WORDS, PRODUCERS, RETURN_FATAL,
-    RETURN_IDLE, RING_CAPACITY, SHARD_INDEX, SLIPPED, STOP, SYMBOLS_MAX, YIELD_NS, Ports, rings_pending, shard_run,
+    BATCH_MAX,
+    BATCHES,
+    COMMANDS,
+    EVENT_CAPACITY,
+    EVENTS_PER_COMMAND,
+    LATENCY_BASE,
+    LOOP_WORDS,
+    PRODUCERS,
+    RETURN_FATAL,
+    RETURN_IDLE,
+    RING_CAPACITY,
+    SHARD_INDEX,
+    SLIPPED,
+    STOP,
+    SYMBOLS_MAX,
+    YIELD_NS,
+    Ports,
+    rings_pending,
+    shard_run,
 )  # fmt: skip
 from engine.shard_loop import SPIN_NS as SPIN_NS_WORD
 from engine.sharding import Placement
 
 EXIT_HALTED = 3
-LINGER_NS = 20_000_000  # a shard on its own core stays awake this long after the last command: a wake-up costs 50 µs
+# A shard on its own core stays awake this long after the last command: a wake-up costs 50 µs.
+LINGER_NS = 20_000_000
 LINGER_SHARED_NS = 1_000_000
 REPORT_NS = 100_000_000
 _NEVER_NS = 1 << 62
@@ -64,34 +91,65 @@ class ShardProcess:
         self.stopping = False
 
     def _ports(self, dedicated: bool) -> Ports:
-        rings, events, tops = self.instance.command_rings, self.instance.event_rings, self.instance.tops
+        rings, events, tops = (
+            self.instance.command_rings,
+            self.instance.event_rings,
+            self.instance.tops,
+        )
         limits = self.instance.config.shard
         loop = np.zeros(LOOP_WORDS, np.int64)
         spin, linger = linger_ns(self.instance.config.idle, dedicated)
         values = {
-            SHARD_INDEX: self.index, PRODUCERS: rings.producers, RING_CAPACITY: rings.capacity, EVENT_CAPACITY: events.capacity,
-            EVENTS_PER_COMMAND: limits.events_per_command_max, BATCH_MAX: limits.batch_max, SPIN_NS_WORD: spin, YIELD_NS: linger,
-            SYMBOLS_MAX: tops.symbols_max, LATENCY_BASE: self.block.histogram_base("command_to_publish_ns"),
-        }  # fmt: skip
+            SHARD_INDEX: self.index,
+            PRODUCERS: rings.producers,
+            RING_CAPACITY: rings.capacity,
+            EVENT_CAPACITY: events.capacity,
+            EVENTS_PER_COMMAND: limits.events_per_command_max,
+            BATCH_MAX: limits.batch_max,
+            SPIN_NS_WORD: spin,
+            YIELD_NS: linger,
+            SYMBOLS_MAX: tops.symbols_max,
+            LATENCY_BASE: self.block.histogram_base("command_to_publish_ns"),
+        }
         for word, value in values.items():
             loop[word] = value
         first = self.index * rings.producers
-        positions = rings.ctrl[first * CTRL_WORDS : (first + rings.producers) * CTRL_WORDS : CTRL_WORDS].copy()
+        positions = rings.ctrl[
+            first * CTRL_WORDS : (first + rings.producers) * CTRL_WORDS : CTRL_WORDS
+        ].copy()
         return Ports(
-            rings.ctrl, rings.slots, rings.slot_words, events.ctrl, tops.records, tops.words, self.block.words,
-            np.array(self.instance.reader_fds, np.int64), positions, loop,
-        )  # fmt: skip
+            rings.ctrl,
+            rings.slots,
+            rings.slot_words,
+            events.ctrl,
+            tops.records,
+            tops.words,
+            self.block.words,
+            np.array(self.instance.reader_fds, np.int64),
+            positions,
+            loop,
+        )
 
     def report(self, now_ns: int, condition: State) -> None:
         """Write the counters block."""
         hdr, loop, block = self.state.hdr, self.ports.loop, self.block
         values = {
-            "heartbeat_ns": now_ns, "state": condition, "commands": loop[COMMANDS], "events": hdr[OUT_POSITION],
-            "committed": self.instance.event_rings.committed(self.index), "batches": loop[BATCHES],
-            "trades": self.state.symbols["trade_id"].sum(), "feed_seq": hdr[FEED_SEQ],
-            "orders": hdr[ORDERS_CAPACITY] - hdr[ORDERS_FREE], "levels": hdr[LEVELS_USED], "symbols": hdr[SYMBOLS_USED],
-            "sessions": hdr[SESSIONS_USED], "parks": self._parks, "clock_jumps": (loop[SLIPPED] + 1) // 2, "fatal": hdr[FATAL],
-        }  # fmt: skip
+            "heartbeat_ns": now_ns,
+            "state": condition,
+            "commands": loop[COMMANDS],
+            "events": hdr[OUT_POSITION],
+            "committed": self.instance.event_rings.committed(self.index),
+            "batches": loop[BATCHES],
+            "trades": self.state.symbols["trade_id"].sum(),
+            "feed_seq": hdr[FEED_SEQ],
+            "orders": hdr[ORDERS_CAPACITY] - hdr[ORDERS_FREE],
+            "levels": hdr[LEVELS_USED],
+            "symbols": hdr[SYMBOLS_USED],
+            "sessions": hdr[SESSIONS_USED],
+            "parks": self._parks,
+            "clock_jumps": (loop[SLIPPED] + 1) // 2,
+            "fatal": hdr[FATAL],
+        }
         for label, value in values.items():
             block.set(label, int(value))
         for code in RejectCode:
@@ -151,10 +209,15 @@ def save_evidence(path: Path, state: ShardState, block: Block, ports: Ports) -> 
     places = np.arange(max(newest - 4096, 0), newest) & (len(state.events) - 1)
     counters = np.array(list(block.snapshot().values()), np.int64)
     np.savez_compressed(
-        path, hdr=state.hdr, events=state.event_words.reshape(len(state.events), -1)[places], positions=ports.positions,
-        loop=ports.loop, counters=counters, producer_positions=ports.command_ctrl[PRODUCER_POSITION::CTRL_WORDS],
+        path,
+        hdr=state.hdr,
+        events=state.event_words.reshape(len(state.events), -1)[places],
+        positions=ports.positions,
+        loop=ports.loop,
+        counters=counters,
+        producer_positions=ports.command_ctrl[PRODUCER_POSITION::CTRL_WORDS],
         layout=np.array([LAYOUT_FINGERPRINT]),
-    )  # fmt: skip
+    )
 
 
 def pin(placement: Placement, index: int | None) -> None:

@@ -1,7 +1,8 @@
 """Placement: symbol to shard, shard to core, from the cores this process may really use.
 
-Cold. A shard with a core to itself may spin; where cores are short the doors (gateway, feed, everything else) share the first
-core and shards take the others from the last one down. Two cores work well: shard on one, doors on the other.
+Cold. A shard with a core to itself may spin; where cores are short the doors (gateway, feed,
+everything else) share the first core and shards take the others from the last one down. Two cores
+work well: shard on one, doors on the other.
 """
 
 import os
@@ -15,7 +16,9 @@ SHARDS_MAX = 64
 
 @dataclass(frozen=True)
 class Placement:
-    """Where everything runs. `dedicated[i]`: shard i shares its core with no other process of the exchange."""
+    """Where everything runs. `dedicated[i]`: shard i shares its core with no other process of the
+    exchange.
+    """
 
     cores: tuple[int, ...]
     shard_cores: tuple[int, ...]
@@ -29,7 +32,9 @@ class Placement:
             for i, (core, own) in enumerate(zip(self.shard_cores, self.dedicated, strict=True))
         )
         doors = ", ".join(map(str, self.door_cores))
-        return f"{shards}; gateway and feed on core{'s' if len(self.door_cores) > 1 else ''} {doors}"
+        return (
+            f"{shards}; gateway and feed on core{'s' if len(self.door_cores) > 1 else ''} {doors}"
+        )
 
 
 def shard_of_symbol(name: str, shards: int) -> int:
@@ -51,5 +56,7 @@ def plan_placement(config: Config, cores: tuple[int, ...] | None = None) -> Plac
     hosts = cores[1:] or cores  # the first core is the doors' own, where there is a choice
     shard_cores = tuple(hosts[-1 - i % len(hosts)] for i in range(wanted))
     door_cores = tuple(core for core in cores if core not in shard_cores) or cores[:1]
-    dedicated = tuple(shard_cores.count(core) == 1 and core not in door_cores for core in shard_cores)
+    dedicated = tuple(
+        shard_cores.count(core) == 1 and core not in door_cores for core in shard_cores
+    )
     return Placement(cores, shard_cores, dedicated, door_cores)

@@ -1,14 +1,14 @@
 """The wiring room: which processes an instance has, what each is given, how they start and end.
 
-Cold. `run_up` is the supervisor and reads as a list; the classes behind it hold the details. Doors do not know each other or
-this file: they are handed their parts.
+Cold. `run_up` is the supervisor and reads as a list; the classes behind it hold the details. Doors
+do not know each other or this file: they are handed their parts.
 
-    1 instance   segments, eventfds, lock                 (engine/instance.py; only with role "shard")
-    2 kernels    compiled once, with progress             (engine/jit.py)
-    3 commands   accounts, instruments, start of session  written to the rings before anybody runs
-    4 children   shards, gateway, feed: exec, PDEATHSIG, descriptors by pass_fds, or by socket when started apart
-    5 watch      until a signal, or a child dies
-    6 stop       gateway -> end of session -> shards -> feed -> remove everything
+    1 instance   segments, eventfds, lock                 (engine/instance.py; only with role
+    "shard") 2 kernels    compiled once, with progress             (engine/jit.py) 3 commands
+    accounts, instruments, start of session  written to the rings before anybody runs 4 children
+    shards, gateway, feed: exec, PDEATHSIG, descriptors by pass_fds, or by socket when started apart
+    5 watch      until a signal, or a child dies 6 stop       gateway -> end of session -> shards ->
+    feed -> remove everything
 """
 
 import ctypes
@@ -30,7 +30,14 @@ from engine.admin import feed_state, list_instrument, open_account
 from engine.config import Config, config_from_mapping
 from engine.counters import State
 from engine.instance import (
-    PRODUCER_GATEWAY, READER_FEED, READER_GATEWAY, DescriptorServer, Instance, connect_instance, create_instance, from_descriptors,
+    PRODUCER_GATEWAY,
+    READER_FEED,
+    READER_GATEWAY,
+    DescriptorServer,
+    Instance,
+    connect_instance,
+    create_instance,
+    from_descriptors,
 )  # fmt: skip
 from engine.segment import SegmentError
 from engine.sharding import Placement, plan_placement, shard_of_symbol
@@ -51,7 +58,8 @@ class StartError(RuntimeError):
     """The exchange could not be started; the message says why."""
 
 
-# ------------------------------------------------------------------------------------------ supervisor
+# ------------------------------------------------------------------------------------------
+# supervisor
 
 
 def run_up(
@@ -60,7 +68,9 @@ def run_up(
     on_ready: Callable[[Config], None] | None = None,
     progress: Callable[[int, int, str, float], None] | None = None,
 ) -> int:
-    """Start the named roles, serve until SIGINT or SIGTERM, leave nothing behind; returns the exit code."""
+    """Start the named roles, serve until SIGINT or SIGTERM, leave nothing behind; returns the exit
+    code.
+    """
     stop = StopSignals()
     placement = plan_placement(config)
     config = dataclasses.replace(config, shards=len(placement.shard_cores))
@@ -120,9 +130,13 @@ class Supervisor:
         from gateway.tcp_entry import COUNTER_LABELS, HISTOGRAM_LABELS
 
         blocks = {"gateway0": COUNTER_LABELS, "feed": FEED_COUNTERS}
-        self.instance = create_instance(self.config, self.config.shards, blocks, {"gateway0": HISTOGRAM_LABELS})
+        self.instance = create_instance(
+            self.config, self.config.shards, blocks, {"gateway0": HISTOGRAM_LABELS}
+        )
         self.server = DescriptorServer(self.instance, self._shards_ready)
-        self.producer = Producer(self.instance.command_rings, PRODUCER_SUPERVISOR, self.instance.shard_fds)
+        self.producer = Producer(
+            self.instance.command_rings, PRODUCER_SUPERVISOR, self.instance.shard_fds
+        )
         block = self.instance.counters.block("supervisor")
         block.set("pid", os.getpid())
         block.set("shards", self.config.shards)
@@ -134,7 +148,9 @@ class Supervisor:
     def _push(self, shard: int, records: np.ndarray) -> None:
         assert self.producer is not None
         if self.producer.push(shard, records) != len(records):
-            raise StartError(f"command ring of shard {shard} has no room for {len(records)} commands of the supervisor")
+            raise StartError(
+                f"command ring of shard {shard} has no room for {len(records)} start commands"
+            )
 
     def start(self) -> None:
         """Start the children of the roles."""
@@ -149,22 +165,29 @@ class Supervisor:
         read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         fds = [*self.instance.descriptors(), self.instance.lock] if self.instance else []
         message = {
-            "fds": fds, "ready_fd": write_end, "parent": os.getpid(), "config": orjson.loads(self.config.to_json()),
+            "fds": fds,
+            "ready_fd": write_end,
+            "parent": os.getpid(),
+            "config": orjson.loads(self.config.to_json()),
             "description": self.instance.description() if self.instance else None,
             "placement": dataclasses.asdict(self.placement),
-        }  # fmt: skip
+        }
         environment = {**os.environ, ENVIRONMENT: orjson.dumps(message).decode()}
         command = [sys.executable, str(ROOT / "run.py"), "_child", role, str(index)]
         name = f"{role}{index}"
-        self.children[name] = subprocess.Popen(command, env=environment, pass_fds=[*fds, write_end], stdin=subprocess.DEVNULL)
+        self.children[name] = subprocess.Popen(
+            command, env=environment, pass_fds=[*fds, write_end], stdin=subprocess.DEVNULL
+        )
         os.close(write_end)
         self.ready_fds[name] = read_end
 
     def _shards_ready(self) -> bool:
-        return self.instance is not None and bool(self.instance.counters.block("supervisor").get("ready"))
+        return self.instance is not None and bool(
+            self.instance.counters.block("supervisor").get("ready")
+        )
 
     def wait_ready(self, stop: StopSignals) -> bool:
-        """Wait until every child said that it serves; False when somebody wants us to stop before."""
+        """Wait until every child serves; False when somebody wants us to stop before that."""
         deadline = time.monotonic() + START_S_MAX
         waiting = dict(self.ready_fds)
         while waiting:
@@ -177,7 +200,9 @@ class Supervisor:
                     del waiting[name]
                     self._note_ready(name, text, waiting)
             if time.monotonic() > deadline:
-                raise StartError(f"{', '.join(waiting)} did not become ready within {START_S_MAX:.0f} s")
+                raise StartError(
+                    f"{', '.join(waiting)} did not become ready within {START_S_MAX:.0f} s"
+                )
             self._serve()
             time.sleep(0.002)
         return True
@@ -190,13 +215,18 @@ class Supervisor:
 
     def running_config(self) -> Config:
         """Return the configuration with the port that was really taken."""
-        return dataclasses.replace(self.config, network=dataclasses.replace(self.config.network, port=self.port))
+        return dataclasses.replace(
+            self.config, network=dataclasses.replace(self.config.network, port=self.port)
+        )
 
     def _check_children(self) -> None:
         for name, child in self.children.items():
             code = child.poll()
             if code is not None:
-                raise StartError(f"{name} (pid {child.pid}) ended with {_exit_word(code)}; its messages stand above")
+                raise StartError(
+                    f"{name} (pid {child.pid}) ended with {_exit_word(code)};"
+                    " its messages stand above"
+                )
 
     def _serve(self) -> None:
         if self.server is not None:
@@ -239,13 +269,17 @@ class Supervisor:
             self.instance = None
 
     def _alive(self, role: str) -> list[subprocess.Popen[bytes]]:
-        return [c for name, c in self.children.items() if name.startswith(role) and c.poll() is None]
+        return [
+            c for name, c in self.children.items() if name.startswith(role) and c.poll() is None
+        ]
 
     def _end_session(self) -> None:
         assert self.instance is not None
         today = int(f"{datetime.datetime.now(datetime.UTC):%Y%m%d}")
         for shard in range(self.config.shards):
-            records = np.concatenate([feed_state(letter, today, self.instance.epoch) for letter in "MEC"])
+            records = np.concatenate(
+                [feed_state(letter, today, self.instance.epoch) for letter in "MEC"]
+            )
             assert self.producer is not None
             self.producer.push(shard, records)
 
@@ -279,7 +313,12 @@ def print_progress(done: int, total: int, name: str, seconds: float) -> None:
         return
     end = "\n" if done == total else ""
     bar = "#" * (20 * done // total) + "." * (20 - 20 * done // total)
-    print(f"\rcompiling kernels [{bar}] {done}/{total} {name:<28}", end=end, file=sys.stderr, flush=True)
+    print(
+        f"\rcompiling kernels [{bar}] {done}/{total} {name:<28}",
+        end=end,
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _read_ready(fd: int) -> bytes:
@@ -293,7 +332,8 @@ def _exit_word(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-# ----------------------------------------------------------------------------------------------- children
+# -----------------------------------------------------------------------------------------------
+# children
 
 
 def child_main(role: str, index: int) -> int:
@@ -305,7 +345,9 @@ def child_main(role: str, index: int) -> int:
     if role == "supervisor":
         return _supervisor_child(message)
     _die_with_parent(int(message["parent"]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the supervisor's business
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the terminal's Ctrl-C is the supervisor's business
     config = config_from_mapping(message["config"])
     fds = message["fds"]
     instance = from_descriptors(message["description"], fds[:-1]) if fds else None
@@ -334,16 +376,25 @@ class _Ready:
             self.fd = -1
 
 
-def _shard_child(config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready) -> int:
+def _shard_child(
+    config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready
+) -> int:
     from engine.shard_process import ShardProcess, shard_main
 
     assert instance is not None
     processes: list[ShardProcess] = []
-    signal.signal(signal.SIGTERM, lambda *_: [process.stop() for process in processes])
+
+    def stop(*_: object) -> None:
+        for process in processes:
+            process.stop()
+
+    signal.signal(signal.SIGTERM, stop)
     return shard_main(instance, index, placement, processes, ready.tell)
 
 
-def _gateway_child(config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready) -> int:
+def _gateway_child(
+    config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready
+) -> int:
     from engine.shard_process import pin
     from gateway.tcp_entry import serve_gateway
 
@@ -364,7 +415,9 @@ def gateway_parts(config: Config, instance: Instance | None, index: int) -> Any:
     """Return what gateway `index` is given; without an instance it can only refuse."""
     from gateway.tcp_entry import GatewayParts
 
-    parts = GatewayParts(config=config, producer=PRODUCER_GATEWAY + index, reader=READER_GATEWAY + index)
+    parts = GatewayParts(
+        config=config, producer=PRODUCER_GATEWAY + index, reader=READER_GATEWAY + index
+    )
     if instance is None:
         return parts
     from engine.live_book import LiveBooks
@@ -374,19 +427,27 @@ def gateway_parts(config: Config, instance: Instance | None, index: int) -> Any:
 
     def shard_up(shard: int) -> bool:
         fresh = time.monotonic_ns() - shard_blocks[shard].get("heartbeat_ns") < HEARTBEAT_DEAD_NS
-        return bool(block.get("ready")) and shard_blocks[shard].get("state") == State.RUNNING and fresh
+        return (
+            bool(block.get("ready")) and shard_blocks[shard].get("state") == State.RUNNING and fresh
+        )
 
     parts.command_rings, parts.event_rings = instance.command_rings, instance.event_rings
     parts.tops = instance.tops.records
     parts.counters = instance.counters.block(f"gateway{index}")
-    parts.shard_fds, parts.reader_fd = instance.shard_fds, instance.reader_fds[READER_GATEWAY + index]
+    parts.shard_fds, parts.reader_fd = (
+        instance.shard_fds,
+        instance.reader_fds[READER_GATEWAY + index],
+    )
     parts.next_logon = instance.next_logon
     parts.shard_up = shard_up
-    parts.deep_book = LiveBooks(instance).levels
+    books = LiveBooks(instance)
+    parts.deep_book = books.levels
     return parts
 
 
-def _feed_child(config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready) -> int:
+def _feed_child(
+    config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready
+) -> int:
     from engine.shard_process import pin
     from feed.publisher import FeedParts, serve_feed
 
@@ -401,9 +462,14 @@ def _feed_child(config: Config, instance: Instance | None, index: int, placement
     if instance is None:
         return 0
     parts = FeedParts(
-        config=config, event_rings=instance.event_rings, reader_index=READER_FEED, reader_fd=instance.reader_fds[READER_FEED],
-        counters=instance.counters.block("feed"), epoch=instance.epoch, tops=instance.tops.records,
-    )  # fmt: skip
+        config=config,
+        event_rings=instance.event_rings,
+        reader_index=READER_FEED,
+        reader_fd=instance.reader_fds[READER_FEED],
+        counters=instance.counters.block("feed"),
+        epoch=instance.epoch,
+        tops=instance.tops.records,
+    )
     return int(serve_feed(parts, stop))
 
 
@@ -434,18 +500,27 @@ class Handle:
         self.stop()
 
 
-def start_in_background(config: Config, roles: Sequence[str] = ROLES, timeout_s: float = START_S_MAX) -> Handle:
+def start_in_background(
+    config: Config, roles: Sequence[str] = ROLES, timeout_s: float = START_S_MAX
+) -> Handle:
     """Start an exchange under a supervisor process of its own and wait until it serves.
 
-    network.port 0 takes any free port; the handle's config has the real one. It dies with this process.
+    network.port 0 takes any free port; the handle's config has the real one. It dies with this
+    process.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     message = {
-        "config": orjson.loads(config.to_json()), "roles": list(roles), "ready_fd": write_end, "parent": os.getpid(), "fds": [],
-    }  # fmt: skip
+        "config": orjson.loads(config.to_json()),
+        "roles": list(roles),
+        "ready_fd": write_end,
+        "parent": os.getpid(),
+        "fds": [],
+    }
     environment = {**os.environ, ENVIRONMENT: orjson.dumps(message).decode()}
     command = [sys.executable, str(ROOT / "run.py"), "_child", "supervisor", "0"]
-    process = subprocess.Popen(command, env=environment, pass_fds=[write_end], stdin=subprocess.DEVNULL, cwd=ROOT)
+    process = subprocess.Popen(
+        command, env=environment, pass_fds=[write_end], stdin=subprocess.DEVNULL, cwd=ROOT
+    )
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe:
         os.set_blocking(pipe.fileno(), False)
@@ -467,7 +542,9 @@ def _supervisor_child(message: dict[str, Any]) -> int:
         os.write(ready_fd, config.to_json() + b"\n")
 
     try:
-        return run_up(config_from_mapping(message["config"]), set(message["roles"]), on_ready, _quiet)
+        return run_up(
+            config_from_mapping(message["config"]), set(message["roles"]), on_ready, _quiet
+        )
     except (StartError, SegmentError) as error:
         print(f"ringbook: {error}", file=sys.stderr, flush=True)
         return 1

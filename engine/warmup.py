@@ -1,8 +1,9 @@
 """Compile every kernel of the chosen roles before children start, so that they only load.
 
-Cold. Modules register their own warm-up (engine/jit.py); importing a role's modules registers them. What an earlier start
-compiled is recognised by a marker in the kernels' cache directory and skipped. A cold start uses two processes: the engine's
-kernels here, the doors' in a helper process, because the two share no kernel.
+Cold. Modules register their own warm-up (engine/jit.py); importing a role's modules registers them.
+What an earlier start compiled is recognised by a marker in the kernels' cache directory and
+skipped. A cold start uses two processes: the engine's kernels here, the doors' in a helper process,
+because the two share no kernel.
 """
 
 import importlib
@@ -42,11 +43,15 @@ def warm_roles(roles: set[str], progress: Progress) -> None:
     if helper is not None:
         helper.wait()
         if helper.returncode:
-            raise RuntimeError(f"compiling the doors' kernels failed with exit code {helper.returncode}")
+            raise RuntimeError(
+                f"compiling the doors' kernels failed with exit code {helper.returncode}"
+            )
 
 
 def _start_helper(roles: set[str], names: list[str]) -> "subprocess.Popen[bytes]":
-    code = f"from engine.warmup import warm_names_only; warm_names_only({sorted(roles)!r}, {names!r})"
+    code = (
+        f"from engine.warmup import warm_names_only; warm_names_only({sorted(roles)!r}, {names!r})"
+    )
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
 
 

@@ -43,7 +43,7 @@ class GatewayParts:
     next_logon: Callable[[], int] | None = None
     reconnect: Callable[[], GatewayParts | None] | None = None
     shard_up: Callable[[int], bool] | None = None
-    deep_book: Callable[[int, int], tuple[Any, Any]] | None = None
+    deep_book: Callable[[int, int], tuple[Any, Any] | None] | None = None
     on_ready: Callable[[int], None] | None = None
     port: int | None = None  # instead of config.network.port; 0: any free one
 

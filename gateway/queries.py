@@ -31,7 +31,7 @@ from gateway.state import (
 
 DEPTH_MAX = 1000
 _Rows = Sequence[Sequence[int]]
-DeepBook = Callable[[int, int], tuple[Any, Any]]
+DeepBook = Callable[[int, int], tuple[Any, Any] | None]
 
 
 class Queries:
@@ -91,7 +91,10 @@ class Queries:
         if depth > TOP_LEVELS:
             if self.deep_book is None:
                 raise Refusal(RejectCode.OUT_OF_RANGE, f"depth must be 1 to {TOP_LEVELS} here")
-            bids, asks = self.deep_book(self.directory.get(name, Y_SYMBOL_ID), depth)
+            deep = self.deep_book(self.directory.get(name, Y_SYMBOL_ID), depth)
+            if deep is None:
+                raise Refusal(RejectCode.BUSY, "this book never stood still; ask again")
+            bids, asks = deep
         return {
             "type": "book", "symbol": name, "shard": self.directory.get(name, Y_SHARD),
             "phase": phase_name(int(top["phase"])),

@@ -1,0 +1,230 @@
+"""The tests a command passes before anything changes, stage by stage (RULES §1), and the
+instruments it may name.
+
+Hot. Every function returns the first code that applies, 0 when none does: protocol 1xx, session and
+client id 2xx, instrument 3xx; what needs the book (5xx, 9xx) is engine/matching.py. Nothing here
+changes state but `client_id_code`, which consumes the id (RULES §10), and `symbol_list`.
+"""
+
+import numpy as np
+
+from engine.book_numba import symbol_touch
+from engine.book_state import (
+    SESSIONS_USED,
+    SYMBOLS_CAPACITY,
+    SYMBOLS_USED,
+    names,
+    sessions,
+    symbols,
+    texts,
+)
+from engine.bulk import PAGE_ROWS_MAX
+from engine.emit import (
+    emit_listed,
+    symbol_id_of,
+)
+from engine.id_table import id_find, text_find, text_insert
+from engine.jit import helper, subroutine
+from engine.records import (
+    UNSTATED,
+    CommandFlag,
+    CommandKind,
+    OrderType,
+    Phase,
+    RejectCode,
+    SelfTrade,
+    TimeInForce,
+)
+
+RETRANSMISSION = -1  # answer of client_id_code: the id names a live order, say where it stands
+UNSUPPORTED_FLAGS = int(CommandFlag.SLIDE | CommandFlag.HIDDEN | CommandFlag.REDUCE_ONLY)
+
+
+@helper
+def has_text(c):
+    """Whether the record carries a text client id."""
+    return (np.int64(c["flags"]) & CommandFlag.TEXT_ID.value) != 0 and c["text"][0] != 0
+
+
+@helper
+def new_protocol_code(c):
+    """1xx of NEW but the client id."""
+    side, kind, tif = np.int64(c["side"]), np.int64(c["order_type"]), np.int64(c["tif"])
+    if (
+        side > 1
+        or kind < 1
+        or kind > OrderType.PEG_MID
+        or tif > TimeInForce.GOOD_FOR_AUCTION
+        or c["stp"] > SelfTrade.TRANSFER
+    ):
+        return np.int64(RejectCode.BAD_FIELD.value)
+    if c["symbol_id"] == 0 and c["symbol"] == 0:
+        return np.int64(RejectCode.BAD_FIELD.value)
+    if c["qty"] < 1 or c["px"] < 0 or (kind == OrderType.LIMIT and c["px"] < 1):
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    flags = np.int64(c["flags"])
+    post_only = flags & CommandFlag.POST_ONLY.value
+    immediate = tif == TimeInForce.IOC or tif == TimeInForce.FOK
+    if kind == OrderType.MARKET and (
+        c["px"] != 0 or post_only or not (immediate or tif == TimeInForce.GTC)
+    ):
+        return np.int64(RejectCode.BAD_COMBINATION.value)
+    if kind == OrderType.LIMIT and post_only and immediate:
+        return np.int64(RejectCode.BAD_COMBINATION.value)
+    if flags & CommandFlag.SLIDE.value and not post_only:
+        return np.int64(RejectCode.BAD_COMBINATION.value)
+    return np.int64(0)
+
+
+@helper
+def target_protocol_code(c):
+    """1xx of commands about one order: a target must be named."""
+    if c["order_id"] == 0 and c["target_client_order_id"] == 0 and not has_text(c):
+        return np.int64(RejectCode.BAD_FIELD.value)
+    if c["kind"] == CommandKind.REPLACE:
+        side, tif = np.int64(c["side"]), np.int64(c["tif"])
+        if (side > 1 and side != UNSTATED) or (
+            tif > TimeInForce.GOOD_FOR_AUCTION and tif != UNSTATED
+        ):
+            return np.int64(RejectCode.BAD_FIELD.value)
+        if c["px"] < 0 or c["qty"] < 0:
+            return np.int64(RejectCode.OUT_OF_RANGE.value)
+    return np.int64(0)
+
+
+@subroutine
+def protocol_code(c):
+    """1xx of any client command."""
+    kind = np.int64(c["kind"])
+    code = np.int64(0)
+    if kind == CommandKind.NEW:
+        code = new_protocol_code(c)
+    elif (
+        kind == CommandKind.CANCEL or kind == CommandKind.REPLACE or kind == CommandKind.QUERY_ORDER
+    ):
+        code = target_protocol_code(c)
+    elif kind == CommandKind.MASS_CANCEL:
+        if np.int64(c["flags"]) & CommandFlag.BY_SIDE.value and c["side"] > 1:
+            code = np.int64(RejectCode.BAD_FIELD.value)
+    elif kind == CommandKind.QUERY_OPEN_ORDERS:
+        if c["qty"] < 0 or c["qty"] > PAGE_ROWS_MAX:
+            code = np.int64(RejectCode.OUT_OF_RANGE.value)
+    if code == 0 and (c["client_order_id"] < 0 or c["target_client_order_id"] < 0):
+        code = np.int64(RejectCode.BAD_CLIENT_ID.value)
+    return code
+
+
+@helper
+def owner_code(s, c):
+    """201, 202: the command must come from the session's present owner, for its account."""
+    session = np.int64(c["session"])
+    if session < 1 or session > s[SESSIONS_USED]:
+        return np.int64(RejectCode.NOT_LOGGED_ON.value)
+    row = sessions(s)[session]
+    if (
+        row["logon"] == 0
+        or row["logon"] != np.int64(c["logon"])
+        or row["producer"] != np.int64(c["producer"])
+    ):
+        return np.int64(RejectCode.NOT_LOGGED_ON.value)
+    if row["account"] != c["account"]:
+        return np.int64(RejectCode.NOT_AUTHORISED.value)
+    return np.int64(0)
+
+
+@helper
+def client_id_code(s, c):
+    """203, 204: use up the request's own id. RETRANSMISSION when it names a live order. Returns
+    (code, text row).
+    """
+    row = sessions(s)[np.int64(c["session"])]
+    client_id = np.int64(c["client_order_id"])
+    text_row = np.int64(0)
+    if client_id > 0:
+        if client_id <= row["last_id"]:
+            known = id_find(s, np.int64(c["session"]), client_id) >= 0
+            return np.int64(RETRANSMISSION if known else RejectCode.DUPLICATE.value), text_row
+        row["last_id"] = client_id
+    if c["kind"] == CommandKind.NEW and has_text(c):
+        text_row = text_find(s, np.int64(c["account"]), c["text"])
+        if text_row > 0:
+            live = texts(s)[text_row]["order"] >= 0
+            return np.int64(RETRANSMISSION if live else RejectCode.DUPLICATE.value), text_row
+        text_row = text_insert(s, np.int64(c["account"]), c["text"])
+        if text_row == 0:
+            return np.int64(RejectCode.ID_TABLE_FULL.value), text_row
+    return np.int64(0), text_row
+
+
+@helper
+def name_find(s, name):
+    """Index of the symbol called `name`, 0 when there is none."""
+    for symbol in range(1, np.int64(s[SYMBOLS_USED]) + 1):
+        if names(s)[symbol] == name:
+            return np.int64(symbol)
+    return np.int64(0)
+
+
+@helper
+def name_printable(name):
+    """Whether eight packed bytes are 1 to 8 printable characters, zero padded."""
+    ended = False
+    good = name != np.uint64(0)
+    for i in range(8):
+        byte = np.int64((name >> np.uint64(8 * i)) & np.uint64(0xFF))
+        if byte == 0:
+            ended = True
+        elif ended or byte < 33 or byte > 126:
+            good = False
+    return good
+
+
+@helper
+def symbol_list(s, name, tick, lot, px_max):
+    """List an instrument; 0 when the name or the table forbids it."""
+    if s[SYMBOLS_USED] >= s[SYMBOLS_CAPACITY] or not name_printable(name):
+        return np.int64(0)
+    s[SYMBOLS_USED] += 1
+    symbol = np.int64(s[SYMBOLS_USED])
+    names(s)[symbol] = name
+    row = symbols(s)[symbol]
+    row["name"] = name
+    row["tick"] = tick
+    row["lot"] = lot
+    row["px_max"] = px_max
+    row["phase"] = Phase.CONTINUOUS
+    row["symbol_id"] = symbol_id_of(s, symbol)
+    symbol_touch(s, symbol)
+    emit_listed(s, symbol)
+    return symbol
+
+
+@helper
+def symbol_find(s, c):
+    """Index of the instrument the record names by id or by name; 0 unknown."""
+    symbol_id = np.int64(c["symbol_id"])
+    if symbol_id == 0:
+        return name_find(s, c["symbol"])
+    symbol = symbol_id - symbol_id_of(s, np.int64(0))
+    if symbol < 1 or symbol > s[SYMBOLS_USED]:
+        return np.int64(0)
+    return symbol
+
+
+@helper
+def unsupported(c):
+    """304: what this version of the rules does not have yet."""
+    kind, tif = np.int64(c["order_type"]), np.int64(c["tif"])
+    new = c["kind"] == CommandKind.NEW
+    return (
+        (new and kind != OrderType.LIMIT and kind != OrderType.MARKET)
+        or (new and tif > TimeInForce.FOK)
+        or (np.int64(c["flags"]) & UNSUPPORTED_FLAGS) != 0
+        or c["stp"] != 0
+        or c["peak"] != 0
+        or c["min_qty"] != 0
+        or c["px2"] != 0
+        or c["qty2"] != 0
+        or c["amount"] != 0
+        or c["expire_ts"] != 0
+    )

@@ -155,7 +155,13 @@ class Instance:
     def close(self) -> None:
         """Unmap everything; the owner also removes the names, the socket and the lock."""
         self._state_views.clear()
-        segments = [self.command_rings, self.event_rings, self.tops, self.counters, *self.states]
+        segments: list[Any] = [
+            self.command_rings,
+            self.event_rings,
+            self.tops,
+            self.counters,
+            *self.states,
+        ]
         for segment in segments:
             if self.owner:
                 segment.unlink()

@@ -19,7 +19,8 @@ import numpy as np
 import orjson
 
 from engine.config import ITCH_TICK_UNIT, UNITS
-from feed.itch import unpack_stock
+from feed.itch import LOCATES, unpack_stock
+from feed.moldudp64 import SHARDS_MAX
 
 ENTRY_BYTES_MAX = 1400
 ENTRIES_MAX = 1 << 20  # a listener's bound; more are counted as malformed
@@ -34,7 +35,7 @@ def decimal_text(units: int) -> str:
 
 def _units_of(text: Any) -> int:
     # Inverse of decimal_text for positive numbers; ValueError for anything else.
-    whole, _, part = str(text).partition(".")
+    whole, _, part = text.partition(".") if type(text) is str else ("", "", "")
     digits = whole + part
     if not (digits.isascii() and digits.isdigit() and 1 <= len(whole) <= 10 and len(part) <= 9):
         raise ValueError("not a decimal number")
@@ -111,7 +112,9 @@ def decode_entry(data: bytes) -> DirectoryEntry | None:
         return None
     if any(type(n) is not int or n < 0 for n in numbers) or any(type(n) is not str for n in names):
         return None
-    if tick < 1 or lot < 1 or not 1 <= len(names[1]) <= 64:
+    if numbers[0] >= SHARDS_MAX or numbers[1] >= LOCATES or not 1 <= len(names[1]) <= 64:
+        return None
+    if tick < 1 or lot < 1:
         return None
     return DirectoryEntry(
         names[0],

@@ -177,6 +177,17 @@ def test_late_joiner_says_that_its_book_is_partial(
         publisher.close()
 
 
+def test_every_message_can_be_seen_by_itself() -> None:
+    seen: list[tuple[int, int]] = []
+    network = config().network
+    listener = FeedListener.of_shard(
+        network, 0, on_message=lambda number: seen.append((number, listener.book.orders_resting))
+    )
+    assert hear(listener, Script().packet(*ADDS, S.delete(1))) == 5
+    listener.close()
+    assert seen == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 3)]
+
+
 def test_poll_waits_for_a_datagram_and_gives_up_in_time(quiet: FeedListener) -> None:
     assert quiet.poll(0.01) == 0
     assert quiet.socket.buffer_bytes >= 4 << 20

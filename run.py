@@ -130,8 +130,9 @@ def replay_lobster(
         bool,
         typer.Option(
             "--compare",
-            help="Compare the engine's book with the file after every row, and start a listener "
-            "process that does the same from multicast alone.",
+            help="Compare the engine's book with the file after every row (not with --preplace, "
+            "which spoils the rows), and start a listener process that follows the same day from "
+            "multicast alone.",
         ),
     ] = False,
     depth: Annotated[int, typer.Option(help="Levels to compare.", min=1)] = 40,

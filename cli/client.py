@@ -121,9 +121,10 @@ class Terminal:
             yield f"{row.symbol:10} {row.shard:5} {row.tick:>12f} {row.lot:>12f}  {row.phase}"
 
     def _limits(self, words: list[str]) -> Iterator[str]:
-        for key, value in self.client.limits().items():
-            if key != "type":
-                yield f"{key:24} {value}"
+        for part, values in self.client.limits().items():
+            if isinstance(values, dict):
+                for key, value in values.items():
+                    yield f"{part:10} {key:26} {'without' if value is None else value}"
 
     def _json(self, words: list[str]) -> Iterator[str]:
         try:
@@ -134,7 +135,7 @@ class Terminal:
             raise UsageError('one JSON object, as in: json {"type":"limits"}')
         self.client.send_nowait(line)
         for report in self.client.reports(0.2):
-            yield self.report_line(report)
+            yield orjson.dumps(report.raw).decode()
 
     # --------------------------------------------------------------------------- small parts
     def _target(self, words: list[str], usage: str) -> Line:
@@ -169,10 +170,10 @@ class Terminal:
     def report_line(self, report: Report) -> str:
         """Write one report for a person."""
         if isinstance(report, Rejected):
-            return f"rejected  {report.text or report.reason} ({report.code})"
-        head = f"{report.type:9}"
+            return f"rejected   {report.text or report.reason} ({report.code})"
+        head = f"{report.type:10}"
         if isinstance(report, Fill):
-            head = f"{report.type:4} {report.role:4}"[:9].ljust(9)
+            head = f"fill {report.role:5}"
         size = report.qty or report.leaves
         price = f" at {report.price}" if report.price else ""
         words = self._paint(report.side, f"{report.side:4} {size} {report.symbol}{price}")

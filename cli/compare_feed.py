@@ -301,7 +301,8 @@ def main() -> int:
     with FileIO(sys.stdin.fileno(), closefd=False) as unbuffered:
         config = config_from_mapping(orjson.loads(unbuffered.readline()))
     messages = read_messages(options.messages)
-    rows = read_rows(options.orderbook) if options.orderbook else []
+    most = 1 if options.preplace else None  # as in the replay: pre-placed orders are in no row
+    rows = read_rows(options.orderbook, most) if options.orderbook else []
     channel = Channel(config, options.symbol)
     try:
         venue = FeedVenue(channel.take)

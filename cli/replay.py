@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from engine.config import Config
 
 IN_FLIGHT_MAX = 512  # well below a command ring, so that BUSY is never our own doing
-BOOK_PATIENCE_S = 1.0  # a book request may look just before the shard publishes its picture
+BOOK_PATIENCE_S = 0.25  # a book request may look just before the shard publishes its picture
+PATIENT_ROWS = 10  # after so many wrong rows it is not that
 FEED_READY_S = 30.0  # the listener compiles or loads its kernels first
 FEED_DONE_S = 15.0
 NOT_AS_RECORDED = 3
@@ -243,7 +244,8 @@ def _wait_until_due(start: float, first: Message, message: Message, speed: float
 
 def _compare_row(venue: TcpVenue, tally: Tally, number: int, row: Row, depth: int) -> None:
     venue.settle()
-    deadline = time.monotonic() + BOOK_PATIENCE_S
+    patient = tally.rows - tally.rows_exact < PATIENT_ROWS
+    deadline = time.monotonic() + (BOOK_PATIENCE_S if patient else 0)
     while True:
         bids, asks = venue.levels(depth)
         same = bids[:depth] == row.bids[:depth] and asks[:depth] == row.asks[:depth]
@@ -288,10 +290,18 @@ def command(options: Options, path: Path | None, host: str | None, port: int | N
     config = load(path, host=host, port=port)
     account = account_of(config, options.account)
     messages = read_messages(options.messages)
-    most = None if options.compare else 1
+    # Orders entered ahead of their time are in no row of the file: nothing to compare rows with.
+    most = None if options.compare and not options.preplace else 1
     rows = read_rows(options.orderbook, most) if options.orderbook else []
     network = config.network
-    client = Client(network.host, network.port, account.name, account.token, session="lobster")
+    client = Client(
+        network.host,
+        network.port,
+        account.name,
+        account.token,
+        session="lobster",
+        cancel_on_disconnect="none" if options.keep else "all",
+    )
     with client:
         shards = client.logon.shards if client.logon else 1
         running = dataclasses.replace(config, shards=shards)

@@ -89,11 +89,13 @@ def latency_table(now: Sample, before: Sample) -> Table:
         earlier = before.histograms.get((block, label))
         recent = np.array(words) if earlier is None else words - earlier
         recent[MAXIMUM] = words[MAXIMUM]
-        if not int(recent[COUNT]):
-            continue
+        quiet = not int(recent[COUNT])
+        if quiet:
+            recent = words
         found = percentiles(recent, (50, 90, 99, 99.9, 100))
         cells = [time_text(found[p]) for p in (50, 90, 99, 99.9, 100)]
-        table.add_row(f"{block} {label}", count_text(int(recent[COUNT])), *cells)
+        name = f"{block} {label}" + (" (ever)" if quiet else "")
+        table.add_row(name, count_text(int(recent[COUNT])), *cells)
     return table
 
 

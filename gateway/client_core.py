@@ -202,14 +202,19 @@ class ClientCore:
             # A refusal that names no order: the request it answers could not be read that far.
             return self._add(self._waiting[0], line, report, True)
         if report is not None:
-            if len(self.reports) >= REPORTS_MAX:
-                self.reports.popleft()
-                self.dropped += 1
-            self.reports.append(report)
+            self._keep(report)
+        elif line["type"] not in ("logon", "logout"):
+            self._keep(report_of(line))  # asked for by send_nowait
         elif line["type"] == "logout":
             reason = line.get("text") or line.get("reason") or "no reason given"
             self.closed = ConnectionLost(f"the exchange logged this session out: {reason}")
         return None
+
+    def _keep(self, report: Report) -> None:
+        if len(self.reports) >= REPORTS_MAX:
+            self.reports.popleft()
+            self.dropped += 1
+        self.reports.append(report)
 
     def _add(self, answer: Answer, line: Line, report: Report | None, ends: bool) -> Answer | None:
         answer.lines.append(line)

@@ -116,7 +116,7 @@ def report_of(line: dict[str, Any]) -> Report:
     kind = get("type", "")
     return REPORT_TYPES.get(kind, Report)(
         type=kind,
-        seq=get("seq", 0),
+        seq=get("seq", 0) if isinstance(get("seq", 0), int) else 0,
         shard=get("shard", 0),
         session=get("session", ""),
         symbol=get("symbol", ""),

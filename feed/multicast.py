@@ -111,3 +111,10 @@ def wait_readable(descriptors: list[int], timeout_s: float) -> bool:
     for descriptor in descriptors:
         poller.register(descriptor, select.POLLIN)
     return bool(poller.poll(max(timeout_s, 0.0) * 1000))
+
+
+def wait_writable(descriptor: int, timeout_s: float) -> bool:
+    """Sleep until a socket takes more; False when time ran out."""
+    poller = select.poll()
+    poller.register(descriptor, select.POLLOUT)
+    return bool(poller.poll(max(timeout_s, 0.0) * 1000))

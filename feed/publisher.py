@@ -41,9 +41,9 @@ from engine.shm_ring import (
     top_copy,
 )
 from feed.directory import entry_of_row
-from feed.itch import LOCATES, instrument_table, pack_stock
+from feed.itch import instrument_table, pack_stock
 from feed.moldudp64 import END_OF_SESSION, control_datagram, session_name
-from feed.multicast import multicast_sender
+from feed.multicast import multicast_sender, wait_writable
 from feed.packer import (
     DATAGRAM_BYTES_EACH,
     P_DATAGRAM_MAX,
@@ -78,6 +78,7 @@ END_OF_SESSION_COPIES = 3  # a lost one would leave listeners waiting for heartb
 DRAIN_STEPS_MAX = 4096
 REPORT_NS = 10**8  # how often the counters block is brought up to date
 SLEEP_WITHOUT_FD_S = 0.001
+SEND_WAIT_S = 0.005  # for room in a full send buffer
 
 _Array = np.ndarray[Any, Any]
 
@@ -145,12 +146,13 @@ class Channel:
 
     def _find_next_sequence(self) -> None:
         # From the events just before the cursor, so that the next heartbeat shows what was missed.
-        # Only the newest quarter of the ring is looked at: nobody overwrites it meanwhile.
-        cursor, capacity = self.reader.cursor, self._rings.capacity
-        positions = np.arange(max(cursor - capacity // 4, 0), cursor) & (capacity - 1)
-        numbers = self._rings.slots["feed_seq"][self.shard * capacity + positions]
+        # Only a quarter of the ring is looked at, and believed only if the shard is not another
+        # quarter further by then: with the quarter it may be writing at, that quarter is whole.
+        cursor, quarter = self.reader.cursor, self._rings.capacity // 4
+        positions = np.arange(max(cursor - quarter, 0), cursor) & (self._rings.capacity - 1)
+        numbers = self._rings.slots["feed_seq"][self.shard * self._rings.capacity + positions]
         newest = int(numbers.max(initial=0))
-        if newest:
+        if newest and self._rings.committed(self.shard) - cursor < quarter:
             self.state[P_NEXT] = newest + 1
 
     def learn_from_tops(self) -> None:
@@ -159,19 +161,16 @@ class Channel:
             places = len(self._tops) // self._rings.shards
             first = self.shard * places
             words, copy = self._tops.view(np.int64), np.zeros(1, BOOK_TOP)
-            for place in np.flatnonzero(self._tops["symbol"][first : first + places]).tolist():
-                if top_copy(words, first + place, copy.view(np.int64)):
-                    self._learn(copy[0])
+            for locate in np.flatnonzero(self._tops["symbol"][first : first + places]).tolist():
+                known = self.table[locate]["stock"] != 0
+                if not known and top_copy(words, first + locate, copy.view(np.int64)):
+                    self._learn(locate, copy[0])
         self.locates = np.flatnonzero(self.table["stock"]).tolist()
 
-    def _learn(self, top: np.void) -> None:
-        locate = int(top["symbol_id"]) & (LOCATES - 1)
-        if not top["symbol"] or self.table[locate]["stock"]:
-            return
+    def _learn(self, locate: int, top: np.void) -> None:
         stock = pack_stock(unpack_name(int(top["symbol"])))
-        instrument_fill(
-            self.table, locate, stock, int(top["tick"]), int(top["lot"]), int(top["px_max"])
-        )
+        tick, lot, px_max = int(top["tick"]), int(top["lot"]), int(top["px_max"])
+        instrument_fill(self.table, locate, stock, tick, lot, px_max)
 
     def control(self, count: int = 0) -> bytes:
         """Return the heartbeat (or end of session) of this moment."""
@@ -206,7 +205,16 @@ class FeedPublisher:
     def _send(self, sender: socket.socket, data: bytes | memoryview) -> None:
         try:
             sender.send(data)
-        # send buffer full, interface gone: these numbers are a gap that listeners see
+        except BlockingIOError:
+            self._send_again(sender, data)
+        except OSError:  # interface gone: these numbers are a gap that listeners see
+            self.counts["send_failed"] += 1
+
+    def _send_again(self, sender: socket.socket, data: bytes | memoryview) -> None:
+        # The send buffer is full: the network is slower than we are. Wait a little, then give up.
+        wait_writable(sender.fileno(), SEND_WAIT_S)
+        try:
+            sender.send(data)
         except OSError:
             self.counts["send_failed"] += 1
 
@@ -222,11 +230,11 @@ class FeedPublisher:
         state = channel.state
         listed, unknown = int(state[P_LISTED]), int(state[P_UNKNOWN])
         datagrams = int(pack_events(slots, state, channel.table, self._out, self._ends))
-        start = 0
+        start, failed = 0, self.counts["send_failed"]
         for end in self._ends[:datagrams].tolist():
             self._send(channel.socket, self._view[start:end])
             start = end
-        self.counts["datagrams"] += datagrams
+        self.counts["datagrams"] += datagrams - (self.counts["send_failed"] - failed)
         self.counts["bytes"] += start
         if int(state[P_LISTED]) != listed:
             self._announce_new(channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import threading
 from collections.abc import Iterator
@@ -269,6 +270,40 @@ def test_refused_datagrams_are_counted_and_do_not_stop_the_publisher(feed: Feed)
     writer.write(np.concatenate([listed(), booked(3, 100)]))
     publish_all(publisher)
     assert publisher.counts["send_failed"] > 2
+    publisher.close()
+
+
+class FullBuffer:
+    """A socket whose send buffer is full for the first `refusals` sends."""
+
+    def __init__(self, refusals: int, below: socket.socket) -> None:
+        self.refusals, self.below = refusals, below
+
+    def send(self, data: bytes) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise BlockingIOError
+        return self.below.send(data)
+
+    def fileno(self) -> int:
+        return self.below.fileno()
+
+    def close(self) -> None:
+        self.below.close()
+
+
+@pytest.mark.parametrize(("refusals", "lost"), [(1, 0), (2, 1)])
+def test_full_send_buffer_is_waited_for_once_and_then_counted(
+    feed: Feed, refusals: int, lost: int
+) -> None:
+    writer, parts = feed
+    publisher = FeedPublisher(parts)
+    channel = publisher.channels[0]
+    channel.socket = FullBuffer(refusals, channel.socket)  # type: ignore[assignment]
+    writer.write(listed())
+    publish_all(publisher)
+    assert publisher.counts["send_failed"] == lost
+    assert publisher.counts["datagrams"] == 1 - lost
     publisher.close()
 
 

@@ -12,7 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import atomics
+from engine.atomics import (
+    CLOCK_MONOTONIC,
+    clock_ns,
+    compare_swap,
+    cpu_pause,
+    eventfd_signal,
+    fence_acquire,
+    fence_release,
+    fence_seq_cst,
+    fetch_add,
+    leading_zeros,
+    load_acquire,
+    load_relaxed,
+    sched_yield,
+    store_relaxed,
+    store_release,
+    trailing_zeros,
+)
 from engine.jit import JIT_DISABLED, kernel
 from engine.segment import Segment, segment_name
 from tests.engine.support import instance_name
@@ -25,30 +42,30 @@ ADDS = 200_000
 @kernel
 def use_loads_and_stores(words):
     """Every access once; returns what the loads saw."""
-    atomics.store_release(words, 0, 5)
-    atomics.store_relaxed(words, 1, -7)
-    atomics.fence_acquire()
-    atomics.fence_release()
-    atomics.fence_seq_cst()
-    atomics.cpu_pause()
-    return atomics.load_acquire(words, 0), atomics.load_relaxed(words, 1)
+    store_release(words, 0, 5)
+    store_relaxed(words, 1, -7)
+    fence_acquire()
+    fence_release()
+    fence_seq_cst()
+    cpu_pause()
+    return load_acquire(words, 0), load_relaxed(words, 1)
 
 
 @kernel
 def use_fetch_add(words, index, value):
-    return atomics.fetch_add(words, index, value)
+    return fetch_add(words, index, value)
 
 
 @kernel
 def use_compare_swap(words, index, expected, value):
-    return atomics.compare_swap(words, index, expected, value)
+    return compare_swap(words, index, expected, value)
 
 
 @kernel
 def add_many(words, count):
     """Add one to words[0], `count` times."""
     for _ in range(count):
-        atomics.fetch_add(words, 0, 1)
+        fetch_add(words, 0, 1)
 
 
 @kernel
@@ -56,9 +73,9 @@ def take_many(words, count):
     """Take the lock words[1], add one to words[2] without atomics, give it back; `count` times."""
     done = 0
     while done < count:
-        if atomics.compare_swap(words, 1, 0, 1):
+        if compare_swap(words, 1, 0, 1):
             words[2] += 1
-            atomics.store_release(words, 1, 0)
+            store_release(words, 1, 0)
             done += 1
 
 
@@ -66,34 +83,34 @@ def take_many(words, count):
 def spin_until_set(words, index, spins_max):
     """Wait for another thread's store; False if it never was seen."""
     for _ in range(spins_max):
-        if atomics.load_acquire(words, index) != 0:
+        if load_acquire(words, index) != 0:
             return True
     return False
 
 
 @kernel
 def use_trailing_zeros(bits):
-    return atomics.trailing_zeros(bits)
+    return trailing_zeros(bits)
 
 
 @kernel
 def use_leading_zeros(bits):
-    return atomics.leading_zeros(bits)
+    return leading_zeros(bits)
 
 
 @kernel
 def use_clock(which):
-    return atomics.clock_ns(which)
+    return clock_ns(which)
 
 
 @kernel
 def use_eventfd(fd):
-    return atomics.eventfd_signal(fd)
+    return eventfd_signal(fd)
 
 
 @kernel
 def use_yield():
-    atomics.sched_yield()
+    sched_yield()
     return 1
 
 
@@ -141,7 +158,7 @@ def test_bit_positions_equal_pythons(bits: int) -> None:
 
 @pytest.mark.nojit
 @pytest.mark.parametrize(
-    ("which", "clock"), [(atomics.CLOCK_MONOTONIC, time.monotonic_ns), (0, time.time_ns)]
+    ("which", "clock"), [(CLOCK_MONOTONIC, time.monotonic_ns), (0, time.time_ns)]
 )
 def test_clock_is_pythons_clock(which: int, clock: object) -> None:
     assert callable(clock)

@@ -30,10 +30,11 @@ from bench.measure import (
     thread_cpu_ns,
 )
 from bench.workload import Outcome, TradeTally, Workload, named, symbol_name, to_commands
+from engine.admin import PRODUCER_SUPERVISOR
 from engine.book_state import FATAL, OUT_POSITION
 from engine.config import Instrument, ShardLimits
 from engine.local import LocalExchange
-from engine.step import PRODUCER_SUPERVISOR, step_batch, work_batch
+from engine.step import step_batch, work_batch
 
 PIECE_EVENTS = 4_096  # about 2,000 commands; the ring holds far more
 QUICK_OPERATIONS = 200_000

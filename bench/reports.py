@@ -45,7 +45,10 @@ _ID, _ID_MASK = _key(b'"id":')
 _QTY, _QTY_MASK = _key(b'"qty":')
 _PRICE, _PRICE_MASK = _key(b'"price":')
 _ROLE, _ROLE_MASK = _key(b'"role":')
-_A, _C, _F, _J, _M, _R, _S, _U = (ord(c) for c in "acfjmrsu")
+_ACCEPTED, _CANCELED, _REJECTED, _FILL, _SUMMARY = (
+    int.from_bytes(word, "big") for word in (b"acce", b"canc", b"reje", b"fill", b"summ")
+)
+_MAKER_BYTE = ord("m")
 _TYPE_AT = len(b'{"type":"')
 
 
@@ -139,7 +142,7 @@ def fill_read(matcher, start, end, order_id):
     """One side of a trade: remember the maker, fold at the taker."""
     buffer = matcher.buffer
     role = key_find(buffer, start, end, _ROLE, _ROLE_MASK)
-    if role < 0 or buffer[role + 1] == _M:
+    if role < 0 or buffer[role + 1] == _MAKER_BYTE:
         matcher.counts[MAKER] = order_id
         return
     price = key_find(buffer, start, end, _PRICE, _PRICE_MASK)
@@ -155,24 +158,32 @@ def fill_read(matcher, start, end, order_id):
 
 
 @helper
+def type_read(buffer, start):
+    """First four letters of a line's type."""
+    word = np.int64(0)
+    for at in range(start + _TYPE_AT, start + _TYPE_AT + 4):
+        word = (word << 8) | np.int64(buffer[at])
+    return word
+
+
+@helper
 def line_read(matcher, start, end, now):
     """One complete line."""
     buffer = matcher.buffer
-    kind, third = buffer[start + _TYPE_AT], buffer[start + _TYPE_AT + 2]
-    if kind == _S and buffer[start + _TYPE_AT + 1] == _U:
+    kind = type_read(buffer, start)
+    if kind == _SUMMARY:
         qty = key_find(buffer, start, end, _QTY, _QTY_MASK)
         matcher.counts[SUMMARY] = number_read(buffer, qty) + 1 if qty >= 0 else 1
         return
-    rejected = kind == _R and third == _J
-    if kind != _A and kind != _C and kind != _F and not rejected:
+    if kind != _ACCEPTED and kind != _CANCELED and kind != _FILL and kind != _REJECTED:
         return
     at = key_find(buffer, start, end, _ID, _ID_MASK)
     order_id = number_read(buffer, at) if at >= 0 else np.int64(-1)
-    if kind == _F:
+    if kind == _FILL:
         fill_read(matcher, start, end, order_id)
-    elif rejected:
+    elif kind == _REJECTED:
         rejected_read(matcher, order_id, now)
-    elif kind == _A:
+    elif kind == _ACCEPTED:
         answer_mark(matcher, operation_of(matcher.new_of, order_id), now)
     else:
         answer_mark(matcher, operation_of(matcher.cancel_of, order_id), now)
@@ -187,7 +198,7 @@ def reports_read(matcher, size, now):
         if end >= size:
             break
         matcher.counts[LINES] += 1
-        if end - start > _TYPE_AT + 3:
+        if end - start > _TYPE_AT + 4:
             line_read(matcher, start, end, now)
         start = end + 1
     return start

@@ -23,6 +23,7 @@ There, too, ids are the client's own ids, so `TradeTally` folds FILL events to t
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -278,53 +279,63 @@ def to_json_lines(records: npt.NDArray[np.void], prefix: str = "S") -> list[byte
 
 
 # -------------------------------------------------------------------------------------- checking
+class Fold(NamedTuple):
+    """What the fold of a stream of FILLs carries on."""
+
+    checksum: npt.NDArray[np.uint64]  # [checksum]
+    counts: npt.NDArray[np.int64]  # [trades, volume, maker]
+
+
 @helper
-def trade_fold(event, checksum, counts):
-    """Fold one event into [checksum] and [trades, volume, maker]; FILLs come maker, then taker."""
-    if event["kind"] == EventKind.FILL:
-        if event["role"] == Role.MAKER:
-            counts[2] = event["client_order_id"]
-        else:
-            counts[0] += 1
-            counts[1] += event["qty"]
-            taker = event["client_order_id"]
-            checksum_trade(checksum, counts[2], taker, event["qty"], event["px"])
+def fill_fold(fold, role, client_order_id, qty, px):
+    """Fold one FILL; they come maker, then taker."""
+    if role == Role.MAKER:
+        fold.counts[2] = client_order_id
+    else:
+        fold.counts[0] += 1
+        fold.counts[1] += qty
+        checksum_trade(fold.checksum, fold.counts[2], client_order_id, qty, px)
 
 
 @kernel
-def trades_fold(events, checksum, counts):
+def trades_fold(events, fold):
     """Fold an array of EVENTs."""
     for k in range(events.size):
-        trade_fold(events[k], checksum, counts)
+        event = events[k]
+        if event["kind"] == EventKind.FILL:
+            own = event["client_order_id"]
+            fill_fold(fold, event["role"], own, event["qty"], event["px"])
 
 
 @kernel
-def trades_fold_ring(slots, first, end, checksum, counts):
+def trades_fold_ring(slots, first, end, fold):
     """Fold the events at positions first .. end - 1 of an event ring (EVENT_SLOTs)."""
     for position in range(first, end):
-        trade_fold(slots[position & (slots.size - 1)], checksum, counts)
+        event = slots[position & (slots.size - 1)]
+        if event["kind"] == EventKind.FILL:
+            own = event["client_order_id"]
+            fill_fold(fold, event["role"], own, event["qty"], event["px"])
 
 
 class TradeTally:
     """Trades, volume and checksum of a stream of EVENTs, taken in pieces of any size."""
 
     def __init__(self) -> None:
-        self._checksum = np.zeros(1, np.uint64)
-        self._counts = np.zeros(3, np.int64)
+        self._fold = Fold(np.zeros(1, np.uint64), np.zeros(3, np.int64))
 
     def add(self, events: npt.NDArray[np.void]) -> None:
         """Fold the next events; a trade's two FILLs may stand in two pieces."""
         with np.errstate(over="ignore"):  # the checksum wraps on purpose; NumPy warns without JIT
-            trades_fold(events, self._checksum, self._counts)
+            trades_fold(events, self._fold)
 
     def add_ring(self, slots: npt.NDArray[np.void], first: int, end: int) -> None:
         """Fold events that still lie in their ring."""
         with np.errstate(over="ignore"):
-            trades_fold_ring(slots, first, end, self._checksum, self._counts)
+            trades_fold_ring(slots, first, end, self._fold)
 
     @property
     def outcome(self) -> Outcome:
-        counts, checksum = self._counts, int(self._checksum[0])
+        counts, checksum = self._fold.counts, int(self._fold.checksum[0])
         return Outcome(int(counts[0]), int(counts[1]), f"{checksum:016x}")
 
 

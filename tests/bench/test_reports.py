@@ -80,11 +80,12 @@ def test_second_unknown_and_rejected_answers_are_faults() -> None:
         assert word in faults_of(matcher)
 
 
-def test_replaced_is_not_taken_for_rejected() -> None:
+@pytest.mark.parametrize("kind", ["replaced", "account", "continued", "booked", "a", "status"])
+def test_other_types_with_the_same_first_letters_are_no_answers(kind: str) -> None:
     matcher = new_matcher(RECORDS)
-    _read(matcher, _line("replaced", 1))
-    assert not matcher.counts[REJECTED]
-    assert not matcher.counts[ANSWERED]
+    _read(matcher, _line(kind, 1))
+    assert matcher.counts[LINES] == 1
+    assert not matcher.counts[[REJECTED, ANSWERED, UNMATCHED]].any()
 
 
 def test_summary_is_seen_with_its_count() -> None:

@@ -1,0 +1,79 @@
+"""Configuration: what cannot run is refused with the key that is wrong."""
+
+import dataclasses
+from pathlib import Path
+
+import orjson
+import pytest
+
+from engine.config import (
+    Config, ConfigError, Instrument, Rings, ShardLimits, config_from_mapping, load_config,
+)  # fmt: skip
+
+
+def test_built_in_configuration_survives_json() -> None:
+    config = load_config()
+    assert config_from_mapping(orjson.loads(config.to_json())) == config
+
+
+def test_toml_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'shards = 2\nunknown_symbol = "reject"\n[network]\nport = 9500\n'
+        '[[instruments]]\nsymbol = "XYZ"\ntick = "0.5"\n'
+        '[[accounts]]\nname = "me"\naccount = 7\ntoken = "t"\n'
+    )
+    config = load_config(path)
+    assert (config.shards, config.network.port) == (2, 9500)
+    assert config.instruments == (Instrument("XYZ", "0.5"),)
+    assert config.accounts[0].account == 7
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"shardz": 1}, "unknown key shardz"),
+        ({"shards": "two"}, "whole number"),
+        ({"shards": True}, "whole number"),
+        ({"idle": "sometimes"}, "adaptive, spin or park"),
+        ({"unknown_symbol": "maybe"}, "create or reject"),
+        ({"instance": "a/b"}, "short identifier"),
+        ({"instruments": [{"symbol": "TOOLONGNAME"}]}, "1 to 8 printable"),
+        ({"instruments": [{"symbol": "A"}, {"symbol": "A"}]}, "instrument given twice: A"),
+        ({"instruments": [{"symbol": "A", "tick": "0"}]}, "positive multiple"),
+        ({"instruments": [{"symbol": "A", "tick": "abc"}]}, "decimal number"),
+        ({"instruments": [{"symbol": "A", "tick": "0.0000000001"}]}, "positive multiple"),
+        ({"instruments": [{"symbol": "A", "tick": "0.000001", "lot": "0.0001"}]}, "tick x lot"),
+        ({"instruments": [{"symbol": "A", "max_price": "0.015"}]}, "multiple"),
+        ({"instruments": [{"symbol": "A", "tick": "1", "max_price": "3000000000"}]}, "ticks"),
+        ({"accounts": [{"name": "a", "account": 0, "token": ""}]}, "number must be"),
+        ({"accounts": [{"name": "a", "account": 1, "token": "", "throttle": "x"}]}, "no throttle"),
+        ({"shard": {"orders_max": 1 << 24}}, "orders_max"),
+        ({"shard": {"slice_events": 16_384}}, "slice_events"),
+        ({"rings": {"command_capacity": 1000}}, "power of two"),
+        ({"rings": {"event_capacity": 32_768}}, "4 * events_per_command_max"),
+        ({"network": []}, "expected a table"),
+    ],
+)
+def test_wrong_configuration_names_its_key(data: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence.replace("*", r"\*")):
+        config_from_mapping(data)
+
+
+def test_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_highest_price_is_what_four_decimals_carry_where_the_tick_has_them() -> None:
+    assert Instrument("A", "0.01").px_max == 42_949_672
+    assert Instrument("A", "0.0001").px_max == 2**31 - 1
+    assert Instrument("A", "0.00001").px_max == 2**31 - 1
+    assert Instrument("A", "0.01", max_price="100").px_max == 10_000
+
+
+def test_limits_that_do_not_fit_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError):
+        dataclasses.replace(ShardLimits(), batch_max=0).check()
+    Rings().check(ShardLimits())
+    Config().check()

@@ -84,8 +84,12 @@ class Pair:
     ) -> None:
         self.world, self.seed = world, seed
         instruments = tuple(instruments)
-        policy = {"unknown_symbol": world.unknown_symbol, "template": template}
-        self.model = ExchangeModel(world.limits, **policy)  # type: ignore[arg-type]
+        policy: dict[str, Any] = {
+            "unknown_symbol": world.unknown_symbol,
+            "template": template,
+            "shard": world.shard,
+        }
+        self.model = ExchangeModel(world.limits, **policy)
         self.engine = LocalExchange(
             instruments, accounts=world.accounts, limits=world.limits, **policy
         )

@@ -62,6 +62,7 @@ class World:
     spread: int  # prices lie within CENTRE +- spread
     qty_max: int
     aggression: float  # share of new orders priced to trade
+    shard: int = 0
 
 
 def draw_world(rng: random.Random) -> World:
@@ -85,6 +86,7 @@ def draw_world(rng: random.Random) -> World:
         spread=rng.choice((1, 3, 8)),
         qty_max=rng.choice((3, 10, 50)),
         aggression=rng.choice((0.3, 0.6)),
+        shard=rng.choice((0, 0, 3)),
     )
 
 
@@ -213,12 +215,21 @@ class Flow:
 
     def _price(self, book: Book, side: int) -> int:
         if book.px_max == PRICE_TICKS_MAX:
-            return self._pick(EDGE_PRICES)
+            return self._wide_price(side)
         away = self.rng.randint(0, self.world.spread)
         if self.rng.random() < self.world.aggression:
             away = -away - 1
         px = CENTRE - away if side == 0 else CENTRE + 1 + away
         return self._often(px, px, px, 1, book.px_max, book.px_max + 1)
+
+    def _wide_price(self, side: int) -> int:
+        # Ends of the domain, and neighbours of powers of two far apart: every depth of a radix
+        # tree. Buys mostly in the lower half of the exponents, sells in the upper.
+        rng = self.rng
+        if rng.random() < 0.3:
+            return self._pick(EDGE_PRICES)
+        exponent = rng.randint(0, 16) if side == 0 else rng.randint(14, 31)
+        return min(max((1 << exponent) + rng.randint(-1, 1), 1), PRICE_TICKS_MAX)
 
     # --------------------------------------------------------------------- orders that are there
     def _target(self, session: Session) -> tuple[Fields, Order | None]:
@@ -382,7 +393,7 @@ SPOILS: dict[str, Sequence[int]] = {
     "stp": (1, 5, 6, 255),
     "qty": (0, -1, -(2**31), QTY_LOTS_MAX),
     "px": (0, -1, -(2**31), 101, PRICE_TICKS_MAX),
-    "flags": (1, 2, 3, 4, 8, 9, 128, 256, 512, 1024, 1920),
+    "flags": (1, 2, 3, 4, 8, 9, 16, 128, 256, 512, 1024, 1920),
     "peak": (1, -1),
     "min_qty": (1, -1),
     "px2": (1, -1),

@@ -339,8 +339,8 @@ _BUILDERS: dict[int, Callable[[Request, Context], None]] = {
 def _own_id(request: Request, context: Context) -> None:
     # The request's own client id: what it uses up, and what a reject repeats.
     value = request.keys.get("id")
-    if isinstance(value, NumberText) and value.lstrip("-").isdigit() and len(value) <= 20:
-        request.client_id = int(value)
+    if isinstance(value, NumberText) and value.lstrip("-").isdigit() and len(value) <= 19:
+        request.client_id = int(value) if -INT64_MAX <= int(value) <= INT64_MAX else None
     elif isinstance(value, str) and not isinstance(value, NumberText):
         request.client_id = value[:CLIENT_TEXT_BYTES]
     if request.type in (NEW, LIMIT, MARKET) or not context.text_ids:

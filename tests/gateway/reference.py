@@ -1,0 +1,92 @@
+"""Reports written from the event alone, in plain Python: what the compiled encoder is held against."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from engine.records import (
+    EventFlag,
+    EventKind,
+    OrderState,
+    OrderType,
+    Reason,
+    RejectCode,
+    Role,
+    Side,
+    TimeInForce,
+)
+from gateway.errors import SENTENCES
+
+ORDER_EVENTS = {
+    EventKind.ACCEPTED, EventKind.REPLACED, EventKind.CANCELED, EventKind.EXPIRED,
+    EventKind.BOOKED, EventKind.FILL,
+    EventKind.STATUS,
+}  # fmt: skip
+
+
+def decimal_of(steps: int, step: str) -> str:
+    """steps * step with the decimals of the step."""
+    return str(Decimal(int(steps)) * Decimal(step))
+
+
+def _particulars(event: Any, kind: EventKind) -> dict[str, Any]:
+    if kind is EventKind.FILL:
+        return {"trade_id": int(event["trade_id"]), "role": Role(event["role"]).name.lower()}
+    if kind is EventKind.STATUS:
+        return {"state": OrderState(event["role"]).name.lower()}
+    if kind is EventKind.REJECTED:
+        code = RejectCode(event["code"])
+        return {"code": int(code), "reason": code.name.lower(), "text": SENTENCES[code]}
+    if kind is EventKind.SUMMARY:
+        more = int(event["amount"])
+        return {"count": int(event["qty"])} | ({"next": more} if more else {})
+    if kind is EventKind.ACCOUNT:
+        return {"logon": int(event["amount"]), "last_id": int(event["client_order_id"])}
+    return {}
+
+
+def report(
+    event: Any, shard: int, session: str, symbol: str, tick: str, lot: str
+) -> dict[str, Any]:
+    """The report of one event, without receipt. Empty names: not known, or none."""
+    kind, flags = EventKind(event["kind"]), int(event["flags"])
+    made: dict[str, Any] = {
+        "type": kind.name.lower(),
+        "seq": int(event["account_seq"]),
+        "shard": shard,
+    }
+    if session:
+        made["session"] = session
+    if symbol:
+        made["symbol"] = symbol
+    if event["order_id"]:
+        made["order_id"] = int(event["order_id"])
+    if flags & EventFlag.TEXT_ID:
+        made["id"] = bytes(event["text"]).rstrip(b"\0").decode("ascii")
+    elif event["client_order_id"] and kind is not EventKind.ACCOUNT:
+        made["id"] = int(event["client_order_id"])
+    if kind in ORDER_EVENTS and symbol:
+        made["side"] = Side(event["side"]).name.lower()
+        if kind in (EventKind.ACCEPTED, EventKind.STATUS):
+            made["order_type"] = OrderType(event["order_type"]).name.lower()
+            made["tif"] = TimeInForce(event["tif"]).name.lower()
+        if event["px"] > 0:
+            made["price"] = decimal_of(event["px"], tick)
+        for key, field in (("qty", "qty"), ("leaves", "leaves"), ("filled", "cum")):
+            made[key] = decimal_of(event[field], lot)
+    made |= _particulars(event, kind)
+    if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
+        made["reason"] = Reason(event["reason"]).name.lower()
+    if event["public_ref"]:
+        made["ref"] = int(event["public_ref"])
+    if event["old_ref"]:
+        made["old_ref"] = int(event["old_ref"])
+    for key, flag in (
+        ("post_only", EventFlag.POST_ONLY),
+        ("kept", EventFlag.KEPT),
+        ("last", EventFlag.LAST),
+    ):
+        if flags & flag:
+            made[key] = True
+    return made | {"ts": int(event["in_ts"])}

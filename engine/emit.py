@@ -147,7 +147,7 @@ def emit_rejected(s, c, code, symbol):
     event["client_order_id"] = own if own != 0 else np.int64(c["target_client_order_id"])
     if symbol > 0:
         event["symbol_id"] = symbol_id_of(s, symbol)
-    if np.int64(c["flags"]) & CommandFlag.TEXT_ID.value:
+    if np.int64(c["flags"]) & CommandFlag.TEXT_ID.value and c["text"][0] != 0:
         event["flags"] |= EventFlag.TEXT_ID.value
         text_copy(c["text"], event["text"])
     account = np.int64(c["account"])

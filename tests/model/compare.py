@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engine import records
+from engine.book_check import BrokenInvariant
 from engine.config import Instrument
 from engine.local import LocalExchange
 from engine.records import (
@@ -121,7 +122,10 @@ class Pair:
         """Run what waits through the engine and compare."""
         rows = [self._row(command) for command in self.waiting]
         commands = np.array(rows, COMMAND_ROW).view(COMMAND)
-        events = self.engine.step(commands)
+        try:
+            events = self.engine.step(commands)
+        except BrokenInvariant as error:
+            raise Mismatch(f"the engine stopped: {error}\n{self._story()}") from error
         self.compared += len(self.waiting)
         self.waiting = []
         self._compare(events)
@@ -130,7 +134,10 @@ class Pair:
         """Compare the whole state, and check each side's own invariants."""
         self.flush()
         self.model.check()
-        self.engine.check()
+        try:
+            self.engine.check()
+        except BrokenInvariant as error:
+            raise Mismatch(f"the engine's state is broken: {error}\n{self._story()}") from error
         if self.engine.state_digest() != self.model.state_digest():
             raise Mismatch(f"state digests differ\n{self._story()}")
         if self.engine.position != self.model.writer.out_seq:

@@ -73,6 +73,7 @@ class RingPorts(NamedTuple):
     event_capacity: int
     shard: int
     shard_fd: int
+    session: int  # whose events answer this client's commands
 
 
 @helper
@@ -89,12 +90,12 @@ def ring_command_send(p, command_words, index, position):
 
 @helper
 def ring_event_take(p, cursor):
-    """Copy one event out; returns the producer_seq it ends, 0 when it ends none."""
+    """Copy one event out; returns the producer_seq of the own command it ends, or 0."""
     first = event_slot(p.shard, cursor, p.event_capacity) * EVENT_SLOT_WORDS
     for word in range(EVENT_SLOT_WORDS):
         p.copied[word] = p.event_words[first + word]
     event = p.event[0]
-    if np.int64(event["flags"]) & EventFlag.LAST.value == 0:
+    if np.int64(event["flags"]) & EventFlag.LAST.value == 0 or event["session"] != p.session:
         return np.int64(0)
     return np.int64(event["receipt_producer_seq"])
 
@@ -165,6 +166,7 @@ class RingClient:
             event_capacity=events.capacity,
             shard=_SHARD,
             shard_fd=instance.shard_fds[_SHARD],
+            session=0,
         )
         self.account = next(a.account for a in instance.config.accounts if a.name == "bench")
         self.session = self.logon = 0
@@ -178,22 +180,18 @@ class RingClient:
     def _exchange(
         self, commands: npt.NDArray[np.void], kind: EventKind
     ) -> list[npt.NDArray[np.void]]:
-        # Send a few commands; give the events of one kind up to the end of the last command.
-        first = self.producer.position[_SHARD]
+        # Send a few commands; give the own events of one kind up to the end of the last command.
+        # Before the session is open, the number of its logon tells them.
         self._push_all(commands)
-        last, found = first + commands.size, []
+        last, found = self.producer.position[_SHARD], []
+        who, value = ("session", self.session) if self.session else ("amount", self.logon)
         deadline = time.monotonic() + STALL_NS / 1e9
         while time.monotonic() < deadline:
             events = self.reader.poll(self._out)
-            mine = events[events["receipt_producer_seq"] > first]
-            found += list(mine[np.isin(mine["kind"], (kind, EventKind.REJECTED))].copy())
-            ended = mine[(mine["flags"] & EventFlag.LAST) != 0]["receipt_producer_seq"]
-            if (
-                found
-                and ended.size
-                and ended.max() == last
-                and found[-1]["receipt_producer_seq"] == last
-            ):
+            wanted = np.isin(events["kind"], (kind, EventKind.REJECTED))
+            mine = events[wanted & (events[who] == value)]
+            found += list(mine.copy())
+            if found and found[-1]["receipt_producer_seq"] == last:
                 return found
         raise RingError(f"no answer to {commands.size} commands of kind {commands['kind'][0]}")
 
@@ -204,14 +202,17 @@ class RingClient:
 
     def open_session(self, name: str) -> None:
         """Log on under a new name: client ids begin anew."""
+        self.session = 0
         command = np.zeros(1, COMMAND)
         self.logon = self._instance.next_logon()
         command["kind"], command["account"] = CommandKind.SESSION_OPEN, self.account
         command["logon"] = self.logon
         command["text"][0, : len(name)] = np.frombuffer(name.encode("ascii"), np.uint8)
         for event in self._exchange(command, EventKind.ACCOUNT):
-            if event["kind"] == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_OPENED:
+            opened = event["kind"] == EventKind.ACCOUNT and event["amount"] == self.logon
+            if opened and event["reason"] == Reason.SESSION_OPENED:
                 self.session = int(event["session"])
+                self.ports = self.ports._replace(session=self.session)
                 return
         raise RingError("the shard refused the session")
 
@@ -246,7 +247,9 @@ class RingClient:
             events = self.reader.poll(self._out)
             if events.size:
                 tally.add_ring(self._out, 0, events.size)
-                answered = max(answered, int(events["receipt_producer_seq"].max()))
+                mine = events[events["session"] == self.session]
+                if mine.size:
+                    answered = int(mine["receipt_producer_seq"][-1])
                 moved = time.monotonic()
             elif time.monotonic() - moved > STALL_NS / 1e9:
                 raise RingError(f"the shard stopped answering after {answered - first} commands")
@@ -288,19 +291,9 @@ def outcome_void(found: Outcome, expected: Outcome) -> str:
 def _warm() -> None:
     words = np.zeros(64, np.int64)
     event = np.zeros(1, EVENT_SLOT)
+    control = np.zeros(EVENT_CTRL_WORDS, np.int64)
     ports = RingPorts(
-        words,
-        words,
-        words,
-        np.zeros(96, np.int64),
-        words,
-        event.view(np.int64),
-        event,
-        0,
-        2,
-        2,
-        0,
-        0,
+        words, words, words, control, words, event.view(np.int64), event, 0, 2, 2, 0, 0, 0
     )
     none = np.zeros(0, np.int64)
     ring_paced(ports, none, none, none, np.zeros(2, np.int64))

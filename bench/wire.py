@@ -269,16 +269,16 @@ def clear_book(sock: socket.socket, answers: Answers, symbols: list[str]) -> int
 
 @dataclass
 class Ping:
-    """One paced series: latencies from the plan, and the chunks that came."""
+    """One paced series: latencies from the plan, and what came for each line."""
 
     latencies_ns: npt.NDArray[np.int64]
     chunks: list[bytes]
 
 
-def ping(sock: socket.socket, lines: list[bytes], interval_ns: int) -> Ping:
-    """Send each line at its planned time and wait for its answer; latency counts from the plan.
+def ping(sock: socket.socket, lines: list[bytes], answers: list[bytes], interval_ns: int) -> Ping:
+    """Send each line at its planned time and read until its answer is there; from the plan on.
 
-    Between operations this client yields its core: nobody who has work waits for it.
+    answers[k] must appear in what comes for line k. Between lines this client yields its core.
     """
     sock.settimeout(None)  # a plain blocking recv: with a Python timeout it would poll first
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _seconds(STALL_S))
@@ -286,14 +286,17 @@ def ping(sock: socket.socket, lines: list[bytes], interval_ns: int) -> Ping:
     chunks: list[bytes] = []
     clock: Callable[[], int] = time.monotonic_ns
     plan = clock() + interval_ns
-    for k, line in enumerate(lines):
+    for k, (line, answer) in enumerate(zip(lines, answers, strict=True)):
         while clock() < plan:
             os.sched_yield()
         sock.send(line)
         chunk = sock.recv(65536)
+        while answer not in chunk:  # a heartbeat, the rest of an earlier answer
+            more = sock.recv(65536)
+            if not more:
+                raise WireError("the other side hung up")
+            chunk += more
         latencies[k] = clock() - plan
-        if not chunk:
-            raise WireError("the other side hung up")
         chunks.append(chunk)
         plan += interval_ns
     return Ping(latencies, chunks)

@@ -11,7 +11,10 @@ from bench.system import System, exchange
 from bench.workload import GOLDEN
 from engine.jit import JIT_DISABLED
 
-pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="processes want compiled code")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(JIT_DISABLED, reason="processes want compiled code"),
+]
 
 
 @pytest.fixture(scope="module")

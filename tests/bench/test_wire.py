@@ -121,10 +121,24 @@ def test_ping_counts_from_the_plan() -> None:
         _echo_all(sock)
 
     with _server(slow) as port, connect("127.0.0.1", port) as sock:
-        done = ping(sock, LINES.part(0, 10).each(), 1_000_000)
+        done = ping(sock, LINES.part(0, 10).each(), [b"}\n"] * 10, 1_000_000)
     assert done.latencies_ns[0] > 45_000_000
     assert done.latencies_ns[5] > 35_000_000
     assert [len(c) > 0 for c in done.chunks] == [True] * 10
+
+
+def test_ping_reads_on_until_the_answer_to_its_own_order_is_there() -> None:
+    def chatty(sock: socket.socket) -> None:
+        for k in range(3):
+            sock.recv(65536)
+            sock.sendall(b'{"type":"heartbeat"}\n')
+            time.sleep(0.02)
+            sock.sendall(b'{"type":"accepted","id":%d,"last":true}\n' % k)
+
+    with _server(chatty) as port, connect("127.0.0.1", port) as sock:
+        done = ping(sock, [b"x\n"] * 3, [b'"id":%d,' % k for k in range(3)], 1_000_000)
+    assert done.latencies_ns.min() > 15_000_000
+    assert b'"id":1,' in done.chunks[1]
 
 
 def test_generator_process_measures_the_echo_and_ends_with_its_block() -> None:

@@ -164,11 +164,10 @@ class Bot:
         self.client.send_nowait(line)
         self.stats.sent += 1
 
-    def read(self) -> None:
-        """Take the reports that have come."""
-        reports = self.client.core.reports
-        while reports:
-            self._take(reports.popleft())
+    async def read(self) -> None:
+        """Take reports as they come, for as long as the connection lasts."""
+        async for report in self.client.reports():
+            self._take(report)
 
     def _take(self, report: Report) -> None:
         stats = self.stats
@@ -224,6 +223,7 @@ class Flow:
     async def run(self, stop: asyncio.Event) -> None:
         """Act at the rate until told to stop, or until the exchange goes away."""
         last, due = time.monotonic(), 0.0
+        readers = [asyncio.create_task(bot.read()) for bot in self.bots]
         try:
             while not stop.is_set():
                 await asyncio.sleep(TICK_S)
@@ -235,10 +235,11 @@ class Flow:
                 while due >= 1:
                     self.chance.choice(self.bots).act()
                     due -= 1
-                for bot in self.bots:
-                    bot.read()
         except RingbookError as error:
             self.failure = str(error)
         finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
             for client in self.clients:
                 await client.close()

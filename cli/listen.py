@@ -96,6 +96,8 @@ class Watch:
     def state(self) -> tuple[str, str]:
         """Say whether the book can be trusted: (sentence, style)."""
         stats = self.listener.stats()
+        if self.listener.receiver.ended:
+            return "the exchange has ended the session", "yellow"
         if stats["gaps"]:
             return f"{stats['missing']:,} messages missed in {stats['gaps']} gaps: partial", "red"
         why = self.listener.book.why_invalid
@@ -206,6 +208,7 @@ def command(
 
 def _live(watch: Watch, end: float | None) -> int:
     with Live(console=Console(), screen=True, auto_refresh=False) as live:
+        live.update(Text(f"joining the channel of {watch.entry.symbol} ..."), refresh=True)
         since, counted, rate = time.monotonic(), watch.messages, 0.0
         drawn = 0.0
         while end is None or time.monotonic() < end:

@@ -190,7 +190,8 @@ def _watch(
         live.start()
     try:
         while True:
-            shown = picture(watched.name, now, before, console.width)
+            name = f"{watched.name} (ended)" if watched.ended else watched.name
+            shown = picture(name, now, before, console.width)
             if live is not None:
                 live.update(shown, refresh=True)
             else:
@@ -198,6 +199,10 @@ def _watch(
             if end is not None and time.monotonic() >= end:
                 return 0
             time.sleep(every)
+            if watched.ended and (successor := Instance.find(watched.name)) is not None:
+                watched.close()
+                watched = successor
+                now = watched.sample()
             before, now = now, watched.sample()
     except KeyboardInterrupt:
         return 0

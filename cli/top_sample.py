@@ -19,7 +19,7 @@ from engine.command_ring import CONSUMER_POSITION, CTRL_WORDS, PRODUCER_POSITION
 from engine.counters import Counters, State
 from engine.event_ring import EVENT_CTRL_WORDS, READER_POSITION, READERS_MAX
 from engine.records import unpack_name
-from engine.segment import Segment, SegmentError, load_word, segment_name
+from engine.segment import Segment, SegmentError, load_word, process_start_time, segment_name
 from engine.shm_ring import CommandRings, EventRings
 
 READERS = ("gateway0", "gateway1", "gateway2", "gateway3", "feed", "api", "store", "supervisor")
@@ -123,6 +123,19 @@ class Instance:
 
     def _segment(self, kind: str) -> Segment:
         return Segment.open(segment_name(self.name, kind), kind)
+
+    @classmethod
+    def find(cls, name: str) -> "Instance | None":
+        """Attach if there is such an instance."""
+        try:
+            return cls(name)
+        except SegmentError:
+            return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its owner is gone: what is mapped here will not change any more."""
+        return process_start_time(self.counters.segment.owner_pid) == 0
 
     def close(self) -> None:
         """Unmap everything."""

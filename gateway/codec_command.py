@@ -11,10 +11,11 @@ call, so that it works while the rest of the buffer is read, and looked at once 
 
 import numpy as np
 
-from engine.atomics import eventfd_signal, store_release
+from engine.atomics import eventfd_signal, load_acquire, store_release
 from engine.jit import helper, kernel, register_warmup
 from engine.records import CLIENT_TEXT_BYTES, COMMAND, UNSTATED, CommandFlag, CommandKind, OrderType
 from engine.shm_ring import (
+    CONSUMER_POSITION,
     CTRL_WORDS,
     PRODUCER_POSITION,
     SHARD_CTRL_WORDS,
@@ -413,12 +414,15 @@ def command_push(words, commands, slot_words, ctrl, shard_ctrl):
 
 @kernel
 def ring_rooms(words, ctrl):
-    """Fewest free slots over all shards that are up (0: one is full or gated)."""
+    """Fewest free slots over all shards that are up, as of now (0: one is full or gated)."""
     fewest = words[H_COMMAND_CAPACITY]
     for shard in range(words[H_SHARDS]):
-        shard_row = words[H_SHARD_BASE] + shard * SHARD_WORDS
-        if words[shard_row + S_UP] != 0:
-            fewest = min(fewest, shard_room(words, ctrl, shard_row))
+        row = words[H_SHARD_BASE] + shard * SHARD_WORDS
+        if words[row + S_UP] != 0:
+            # Not what was known last: that is read again only when it leaves no room at all.
+            consumer = load_acquire(ctrl, words[row + S_RING] * CTRL_WORDS + CONSUMER_POSITION)
+            words[row + S_CONSUMER] = consumer
+            fewest = min(fewest, shard_room(words, ctrl, row))
     return fewest
 
 

@@ -41,7 +41,7 @@ __all__ = ["COUNTER_LABELS", "HISTOGRAM_LABELS", "Gateway", "GatewayParts", "ser
 BACKLOG = 1024
 RECONNECT_S = 0.5
 DRAIN_S = 1.0
-EOF_GRACE_TICKS = 5  # a client that only stopped sending (a pipe into nc) still gets its answers
+EOF_GRACE_TICKS = 2  # a client that only stopped sending (a pipe into nc) still gets its answers
 
 
 class TcpClient(Client, asyncio.BufferedProtocol):

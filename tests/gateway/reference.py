@@ -1,4 +1,4 @@
-"""Reports written from the event alone, in plain Python: what the compiled encoder is held against."""
+"""Reports made from the event alone, in plain Python: the compiled encoder is held against it."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_reports_go_to_every_session_of_the_account_and_to_no_other(reports: Rep
                 order_id=number,
                 role=Role.TAKER,
                 in_ts=number // 7,
-            )  # fmt: skip
+            )
         )
     reports.publish(made)
     got = reports.all()

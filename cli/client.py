@@ -16,7 +16,7 @@ import orjson
 
 from cli.common import CommandError, account_of, load
 from gateway.client import Client
-from gateway.client_core import Line
+from gateway.client_answers import Line
 from gateway.client_errors import ExchangeError, NetworkError
 from gateway.client_reports import Book, Fill, Order, Rejected, Report
 

@@ -15,8 +15,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from gateway.client_answers import Line
 from gateway.client_async import AsyncClient
-from gateway.client_core import Line
 from gateway.client_errors import RingbookError
 from gateway.client_reports import (
     Accepted,

@@ -24,7 +24,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from gateway.client_core import Answer, ClientCore, Conversation, Line, Number, target_line
+from gateway.client_answers import Answer, Line, Number, target_line
+from gateway.client_core import ClientCore, Conversation
 from gateway.client_errors import ConnectionLost, NetworkError, RequestTimeout, RingbookError
 from gateway.client_reports import Book, Gap, Id, InstrumentInfo, Logon, Order, Report
 

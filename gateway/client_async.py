@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from gateway.client_core import ClientCore, Conversation, Line, Number, target_line
+from gateway.client_answers import Line, Number, target_line
+from gateway.client_core import ClientCore, Conversation
 from gateway.client_errors import ConnectionLost, RequestTimeout, RingbookError
 from gateway.client_reports import Book, Gap, Id, InstrumentInfo, Logon, Order, Report
 

@@ -15,22 +15,28 @@ Per shard, `seq` must rise by one from the number the logon told; where it does 
 range is in `gaps`. Not thread safe: the wrappers see to that.
 """
 
-import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Generator
 from typing import Any, Final, TypeVar
 
 import orjson
 
-from gateway.client_errors import ConnectionLost, ProtocolError, RingbookError, error_of
+from gateway.client_answers import (
+    Answer,
+    Line,
+    Number,
+    Request,
+    Takes,
+    decimal_text,
+    ends,
+    of_mark,
+    of_mass,
+    raise_refusal,
+)
+from gateway.client_errors import ConnectionLost, ProtocolError, RingbookError
 from gateway.client_reports import (
     Book,
-    Booked,
     Canceled,
-    Expired,
-    Fill,
     Gap,
     Id,
     InstrumentInfo,
@@ -40,64 +46,16 @@ from gateway.client_reports import (
     Replaced,
     Report,
     Status,
-    Summary,
     report_of,
 )
 
 REPORTS_MAX: Final = 1 << 16
-LINE_BYTES_MAX: Final = (
-    1 << 22
-)  # a page of instruments is the longest line; above this it is not ours
+LINE_BYTES_MAX: Final = 1 << 22  # a page of instruments is the longest line of all
 IDS = ("integer", "text")
 CANCEL_ON_DISCONNECT = ("none", "day", "all")
 
 T = TypeVar("T")
-Number = Decimal | int | str | float
-Line = dict[str, Any]
-Takes = Callable[[Line, Report | None], tuple[bool, bool]]
-
-
-@dataclass(slots=True, eq=False)
-class Answer:
-    """What one request waits for. `takes(line, report)`: is it part of it, and does it end it."""
-
-    takes: Takes
-    lines: list[Line] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
-    done: bool = False
-    failure: RingbookError | None = None
-    waiter: Any = None  # AsyncClient keeps its future here
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """Bytes to send, and the answer to wait for."""
-
-    payload: bytes
-    answer: Answer
-
-
 Conversation = Generator[Request, Answer, T]
-
-
-def decimal_text(value: Number) -> str:
-    """Write a number as the exact decimal text a person would type; never with an exponent."""
-    if isinstance(value, bool):
-        raise TypeError("a price or quantity is a number, not True or False")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} is not a price or quantity")
-        value = repr(value)  # the shortest text that reads back as this float: what was typed
-    if isinstance(value, str):
-        value = value.strip()
-        if "e" not in value.lower():
-            return value
-    if isinstance(value, int):
-        return str(value)
-    number = Decimal(value)
-    if not number.is_finite():
-        raise ValueError(f"{value} is not a price or quantity")
-    return format(number, "f")
 
 
 class ClientCore:
@@ -295,7 +253,7 @@ class ClientCore:
     def _query(self, line: Line) -> Request:
         self._marks += 1
         mark = f"q{self._marks}"
-        return self._request({**line, "request": mark}, _of_mark(line["type"], mark))
+        return self._request({**line, "request": mark}, of_mark(line["type"], mark))
 
     # --------------------------------------------------------------------------------- verbs
     def log_on(self) -> Conversation[Logon]:
@@ -310,13 +268,13 @@ class ClientCore:
             "receipts": self.receipts or None,
         }
         answer = yield self._query(line)
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return self.logon or Logon.of(answer.lines[-1])
 
     def place(self, line: Line) -> Conversation[Order]:
         """Send a new order (a line of `order_line`)."""
         answer = yield self._request(line, self._of_order(line["id"]))
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return Order.of(answer.reports)
 
     def cancel(self, target: Line) -> Conversation[Order]:
@@ -324,7 +282,7 @@ class ClientCore:
         answer = yield self._request(
             {"type": "cancel", **target}, self._of_target(target, Canceled)
         )
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return Order.of(answer.reports)
 
     def replace(
@@ -338,22 +296,22 @@ class ClientCore:
             "price": None if price is None else decimal_text(price),
         }
         answer = yield self._request(line, self._of_target(target, Replaced, Canceled))
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return Order.of(answer.reports)
 
     def mass_cancel(self, line: Line) -> Conversation[list[Report]]:
         """Cancel many; gives what was cancelled."""
         shards = self.logon.shards if self.logon else 1
         one = line.get("symbol") is not None or line.get("shard") is not None
-        takes = _of_mass(1 if one else shards)
+        takes = of_mass(1 if one else shards)
         answer = yield self._request({"type": "mass_cancel", **line}, takes)
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return [report for report in answer.reports if isinstance(report, Canceled)]
 
     def order(self, target: Line) -> Conversation[Order]:
         """Ask where one order stands."""
         answer = yield self._request({"type": "order", **target}, self._of_target(target, Status))
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return Order.of(answer.reports)
 
     def open_orders(self, symbol: str | None, page: int) -> Conversation[list[Order]]:
@@ -365,11 +323,11 @@ class ClientCore:
             while True:
                 line = {"type": "open_orders", "symbol": symbol, "shard": shard, "limit": page}
                 line["after"] = after or None
-                answer = yield self._request(line, _of_mass(1, Status))
-                _raise_refusal(answer)
+                answer = yield self._request(line, of_mass(1, Status))
+                raise_refusal(answer)
                 rows = [report for report in answer.reports if isinstance(report, Status)]
                 found += [Order.of([row]) for row in rows]
-                more = _more(answer.lines[-1])
+                more = int(answer.lines[-1].get("next") or 0)
                 if not more:
                     break
                 if not rows or more <= after:
@@ -382,7 +340,7 @@ class ClientCore:
     def book(self, symbol: str, depth: int | None) -> Conversation[Book]:
         """Ask for one book."""
         answer = yield self._query({"type": "book", "symbol": symbol, "depth": depth})
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return Book.of(answer.lines[-1])
 
     def instruments(self) -> Conversation[list[InstrumentInfo]]:
@@ -391,7 +349,7 @@ class ClientCore:
         after: Any = None
         while True:
             answer = yield self._query({"type": "instruments", "after": after})
-            _raise_refusal(answer)
+            raise_refusal(answer)
             reply = answer.lines[-1]
             rows = reply.get("instruments", [])
             found += [InstrumentInfo.of(row) for row in rows]
@@ -404,7 +362,7 @@ class ClientCore:
     def limits(self) -> Conversation[Line]:
         """Ask for the limits of account and gateway."""
         answer = yield self._query({"type": "limits"})
-        _raise_refusal(answer)
+        raise_refusal(answer)
         return answer.lines[-1]
 
     # ------------------------------------------------------------- which reports answer a request
@@ -412,7 +370,7 @@ class ClientCore:
         def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
             if report is None or report.id != own or not self.own(report):
                 return False, False
-            return True, _ends(report)
+            return True, ends(report)
 
         return takes
 
@@ -431,76 +389,6 @@ class ClientCore:
             if not named or not (begun or isinstance(report, (*begins, Rejected))):
                 return False, False
             begun = True
-            return True, _ends(report)
+            return True, ends(report)
 
         return takes
-
-
-def target_line(
-    order: "Order | int | None", id: Id | None, symbol: str | None, shard: int | None
-) -> Line:
-    """Name an order: an Order, its order_id, or its client id."""
-    if isinstance(order, Order):
-        return {
-            "order_id": order.order_id,
-            "symbol": order.symbol or symbol,
-            "shard": None if order.symbol else order.shard,
-        }
-    if order is None and id is None:
-        raise ValueError("name the order: an Order, its order_id, or id= its client id")
-    return {"order_id": order, "target_id": id, "symbol": symbol, "shard": shard}
-
-
-# ------------------------------------------------------------------- which lines answer a request
-def _ends(report: Report) -> bool:
-    filled = isinstance(report, Fill) and report.leaves == 0
-    return (
-        report.last or filled or isinstance(report, Rejected | Booked | Expired | Canceled | Status)
-    )
-
-
-def _of_mark(kind: str, mark: str) -> Takes:
-    # What the gateway answers by itself repeats the request's mark; only a refusal may come
-    # without.
-    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
-        mine = line.get("request") == mark
-        if report is None:
-            mine = mine or (line["type"] == kind and "request" not in line)
-        return mine, mine
-
-    return takes
-
-
-def _of_mass(summaries: int, row: type[Report] = Canceled) -> Takes:
-    left = summaries
-
-    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
-        nonlocal left
-        if isinstance(report, Summary):
-            left -= 1
-            return True, left == 0
-        if isinstance(report, Rejected):
-            mine = not (report.id or report.order_id)
-            return mine, mine
-        mine = isinstance(report, row) and (
-            row is Status or getattr(report, "reason", "") == "mass"
-        )
-        return mine, False
-
-    return takes
-
-
-def _more(summary: Line) -> int:
-    return int(summary.get("next") or 0)
-
-
-def _raise_refusal(answer: Answer) -> None:
-    if answer.failure is not None:
-        raise answer.failure
-    for report in reports_of(answer.reports):
-        raise error_of(report.code, report.text or report.reason, report)
-
-
-def reports_of(reports: Sequence[Report]) -> Iterable[Rejected]:
-    """Give the refusals among reports."""
-    return (report for report in reports if isinstance(report, Rejected))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import ringbook
 from engine.records import RejectCode
 from gateway import client_errors
-from gateway.client_core import REPORTS_MAX, ClientCore, Conversation, decimal_text, target_line
+from gateway.client_answers import decimal_text, target_line
+from gateway.client_core import REPORTS_MAX, ClientCore, Conversation
 from gateway.client_errors import (
     CODES,
     ConnectionLost,

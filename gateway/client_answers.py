@@ -1,0 +1,127 @@
+"""Pieces of the client core: what a request waits for, how requests are written. Cold, no I/O."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from gateway.client_errors import RingbookError, error_of
+from gateway.client_reports import (
+    Booked,
+    Canceled,
+    Expired,
+    Fill,
+    Id,
+    Order,
+    Rejected,
+    Report,
+    Status,
+    Summary,
+)
+
+Number = Decimal | int | str | float
+Line = dict[str, Any]
+Takes = Callable[[Line, Report | None], tuple[bool, bool]]
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What one request waits for. `takes(line, report)`: is it part of it, and does it end it."""
+
+    takes: Takes
+    lines: list[Line] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    done: bool = False
+    failure: RingbookError | None = None
+    waiter: Any = None  # AsyncClient keeps its future here
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Bytes to send, and the answer to wait for."""
+
+    payload: bytes
+    answer: Answer
+
+
+def decimal_text(value: Number) -> str:
+    """Write a number as the exact decimal text a person would type; never with an exponent."""
+    if isinstance(value, bool):
+        raise TypeError("a price or quantity is a number, not True or False")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not a price or quantity")
+        value = repr(value)  # the shortest text that reads back as this float: what was typed
+    if isinstance(value, str):
+        value = value.strip()
+        if "e" not in value.lower():
+            return value
+    if isinstance(value, int):
+        return str(value)
+    number = Decimal(value)
+    if not number.is_finite():
+        raise ValueError(f"{value} is not a price or quantity")
+    return format(number, "f")
+
+
+def target_line(
+    order: "Order | int | None", id: Id | None, symbol: str | None, shard: int | None
+) -> Line:
+    """Name an order: an Order, its order_id, or its client id."""
+    if isinstance(order, Order):
+        return {
+            "order_id": order.order_id,
+            "symbol": order.symbol or symbol,
+            "shard": None if order.symbol else order.shard,
+        }
+    if order is None and id is None:
+        raise ValueError("name the order: an Order, its order_id, or id= its client id")
+    return {"order_id": order, "target_id": id, "symbol": symbol, "shard": shard}
+
+
+def ends(report: Report) -> bool:
+    """Whether nothing more follows on the request that caused this report."""
+    if isinstance(report, Fill):
+        return report.last or report.leaves == 0
+    return report.last or isinstance(report, Rejected | Booked | Expired | Canceled | Status)
+
+
+def of_mark(kind: str, mark: str) -> Takes:
+    """Give what answers a query: its mark, or its kind where the mark was left out."""
+
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        mine = line.get("request") == mark
+        if report is None:
+            mine = mine or (line["type"] == kind and "request" not in line)
+        return mine, mine
+
+    return takes
+
+
+def of_mass(summaries: int, row: type[Report] = Canceled) -> Takes:
+    """Give what answers a request with many rows: all up to the last of its summaries."""
+    left = summaries
+
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        nonlocal left
+        if isinstance(report, Summary):
+            left -= 1
+            return True, left == 0
+        if isinstance(report, Rejected):
+            mine = not (report.id or report.order_id)
+            return mine, mine
+        if report is None or not isinstance(report, row):
+            return False, False
+        return row is Status or report.reason == "mass", False
+
+    return takes
+
+
+def raise_refusal(answer: Answer) -> None:
+    """Raise what went wrong with a request, if anything did."""
+    if answer.failure is not None:
+        raise answer.failure
+    for report in answer.reports:
+        if isinstance(report, Rejected):
+            raise error_of(report.code, report.text or report.reason, report)

@@ -10,7 +10,7 @@ most CALL_NS):
 * A batch ends when the rings are empty or after `batch_max` commands, so one command alone is
   published at once.
 * The clock is read once per batch (in_ts, receipts); the step itself never sees it.
-* `intent` is announced a chunk ahead, so its fence is paid once per INTENT_AHEAD events, not per
+* `intent` is announced a chunk ahead, so its fence is paid once per chunk, not per
   batch.
 * While a long work is open, commands it concerns wait at the head of their ring and the other rings
   go on.
@@ -82,7 +82,9 @@ from engine.ring_words import wake_sleepers
 from engine.step import step_continue, step_one
 
 CALL_NS = 10_000_000  # bound of one compiled call: signals and heartbeats wait no longer
-INTENT_AHEAD = 8192
+# Slots announced beyond the longest command, as a share of the ring: with that command's quarter,
+# five eighths of the ring are always safe for readers.
+INTENT_AHEAD_SHIFT = 3
 TOP_PERIOD_NS = 20_000  # under load a book top is rewritten at most this often
 SHARD_OUT_WORD = 26  # EVENT_SLOT.receipt_shard_out
 assert layout_offset(EVENT_SLOT, "receipt_shard_out") == SHARD_OUT_WORD * 8
@@ -164,7 +166,7 @@ def room_for_command(s, p, first):
     if end - first > p.loop[EVENT_CAPACITY]:
         return False
     if end > s[INTENT]:
-        s[INTENT] = end + INTENT_AHEAD
+        s[INTENT] = end + (p.loop[EVENT_CAPACITY] >> INTENT_AHEAD_SHIFT)
         event_intend(p.event_ctrl, p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS, s[INTENT])
     return True
 

@@ -173,6 +173,12 @@ def listen(
     ] = None,
     interface: Annotated[str | None, typer.Option(help="Interface to join on.")] = None,
     depth: Annotated[int, typer.Option(help="Levels to show.", min=1, max=40)] = 10,
+    pcap: Annotated[
+        Path | None, typer.Option(help="Record the channel's datagrams, for tshark and others.")
+    ] = None,
+    itch: Annotated[
+        Path | None, typer.Option(help="Record its messages, as Nasdaq's own ITCH files are.")
+    ] = None,
     seconds: Seconds = None,
     plain: Plain = False,
 ) -> None:
@@ -182,10 +188,12 @@ def listen(
     Examples:
       run.py listen AAPL
       run.py listen BTCUSDT --plain --seconds 5 > tape.txt
+      run.py listen AAPL --seconds 60 --pcap day.pcap --itch day.itch
     """
-    from cli.listen import command
+    from cli.listen import Files, command
 
-    raise typer.Exit(command(symbol, config, group, interface, depth, seconds, plain))
+    files = Files(pcap, itch)
+    raise typer.Exit(command(symbol, config, group, interface, depth, files, seconds, plain))
 
 
 @app.command()

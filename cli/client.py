@@ -281,6 +281,8 @@ def command(
         if interactive and logon is not None:
             where = f"{config.network.host}:{config.network.port}"
             print(f"{where}: {logon.account}, session {logon.session}; help lists the commands")
+        if logon is not None and "text" in logon.raw:
+            print(logon.raw["text"], flush=True)
         try:
             return _converse(Terminal(client, sys.stdout.isatty()), interactive)
         except NetworkError as error:

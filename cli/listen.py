@@ -10,7 +10,7 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from cli.common import CommandError, count_text, is_terminal, load
 from engine.config import Network
+from feed.capture import Recorder
 from feed.directory import Directory, DirectoryEntry
 from feed.listener import FeedListener
 from feed.multicast import MulticastReceiver, wait_readable
@@ -60,15 +61,27 @@ def find(network: Network, symbol: str) -> DirectoryEntry:
     raise CommandError(f"no market data on {where}: is an exchange running? (run.py up)")
 
 
+class Files(NamedTuple):
+    """Where the whole channel is recorded, if anywhere."""
+
+    pcap: Path | None = None
+    itch: Path | None = None
+
+
 class Watch:
     """One symbol's listener, its tape, and what is written about it."""
 
-    def __init__(self, network: Network, entry: DirectoryEntry, depth: int) -> None:
+    def __init__(self, network: Network, entry: DirectoryEntry, depth: int, files: Files) -> None:
         self.entry, self.depth = entry, depth
         self.tape: deque[Any] = deque(maxlen=TAPE_KEPT)
         self.fresh: list[Any] = []  # trades since they were last asked for
         self.volume = 0
         self.messages = 0
+        self.recorded = 0
+        self.recorder: Recorder | None = None
+        if any(files):
+            port, interface = network.feed_port + entry.shard, network.feed_interface
+            self.recorder = Recorder(network.feed_group, port, interface, **files._asdict())
         self.listener = FeedListener.of_shard(network, entry.shard, on_trades=self._trades)
 
     def _trades(self, trades: _Array) -> None:
@@ -80,6 +93,14 @@ class Watch:
     def poll(self, timeout_s: float) -> None:
         """Take what has come."""
         self.messages += self.listener.poll(timeout_s)
+        if self.recorder is not None:
+            self.recorded += self.recorder.poll()
+
+    def close(self) -> None:
+        """Leave the channel and finish the files."""
+        self.listener.close()
+        if self.recorder is not None:
+            self.recorder.close()
 
     def levels(self) -> tuple[_Array, _Array]:
         """Give (bids, asks): rows of ITCH price, shares, orders."""
@@ -178,9 +199,10 @@ def screen(watch: Watch, rate: float) -> RenderableType:
     body = Table.grid(padding=(0, 5))
     body.add_row(ladder(watch), tape(watch, 2 * watch.depth + 1))
     sentence, style = watch.state()
-    return Group(
-        head, Text(""), body, Text(""), Text(f"book {sentence}", style=style), Text("Ctrl-C ends")
-    )
+    foot = Text("Ctrl-C ends")
+    if watch.recorder is not None:
+        foot = Text(f"{watch.recorded:,} datagrams recorded   Ctrl-C ends")
+    return Group(head, Text(""), body, Text(""), Text(f"book {sentence}", style=style), foot)
 
 
 def command(
@@ -189,12 +211,14 @@ def command(
     group: str | None,
     interface: str | None,
     depth: int,
+    files: Files,
     seconds: float | None,
     plain: bool,
 ) -> int:
     """Listen until told to stop; give the exit code."""
     network = load(path, group=group, interface=interface).network
-    watch = Watch(network, find(network, symbol.upper() if symbol.islower() else symbol), depth)
+    entry = find(network, symbol.upper() if symbol.islower() else symbol)
+    watch = Watch(network, entry, depth, files)
     end = None if seconds is None else time.monotonic() + seconds
     try:
         if plain or not is_terminal():
@@ -203,7 +227,7 @@ def command(
     except KeyboardInterrupt:
         return 0
     finally:
-        watch.listener.close()
+        watch.close()
 
 
 def _live(watch: Watch, end: float | None) -> int:
@@ -241,6 +265,8 @@ def _lines(watch: Watch, end: float | None) -> int:
             print(_book_line(watch), flush=True)
     print(_book_line(watch))
     print(f"book {watch.state()[0]}", flush=True)
+    if watch.recorder is not None:
+        print(f"recorded {watch.recorded} datagrams", flush=True)
     return 0
 
 

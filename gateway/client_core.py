@@ -140,6 +140,11 @@ class ClientCore:
         for shard, seq in logon.seq.items():
             self.seq[shard] = max(seq, self.seq.get(shard, 0))
 
+    @property
+    def _shards(self) -> int:
+        # 0 at a gateway whose shards are not running yet: it refuses, once.
+        return max(1, self.logon.shards) if self.logon else 1
+
     def own(self, report: Report) -> bool:
         """Whether a report is about this session's orders, not another session of the account."""
         return report.session in (self.session, "")
@@ -301,7 +306,7 @@ class ClientCore:
 
     def mass_cancel(self, line: Line) -> Conversation[list[Report]]:
         """Cancel many; gives what was cancelled."""
-        shards = self.logon.shards if self.logon else 1
+        shards = self._shards
         one = line.get("symbol") is not None or line.get("shard") is not None
         takes = of_mass(1 if one else shards)
         answer = yield self._request({"type": "mass_cancel", **line}, takes)
@@ -317,7 +322,7 @@ class ClientCore:
     def open_orders(self, symbol: str | None, page: int) -> Conversation[list[Order]]:
         """List live orders, asking for as many pages as there are, shard after shard."""
         found: list[Order] = []
-        shards = range(self.logon.shards if self.logon else 1)
+        shards = range(self._shards)
         for shard in (None,) if symbol is not None else shards:
             after = 0
             while True:

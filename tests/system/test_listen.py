@@ -1,10 +1,12 @@
 """The screens against a running exchange, as somebody at a terminal, or a script, has them."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +40,9 @@ def test_client_from_a_pipe_ends_well_when_all_went_well(exchange: Running) -> N
     assert "AAPL" in result.stdout
 
 
-def test_listen_prints_trades_and_book_from_multicast(exchange: Running) -> None:
-    words = ["listen", "AAPL", "--plain", "--seconds", "60", "--config", str(exchange.file)]
+def test_listen_prints_trades_and_book_from_multicast(exchange: Running, tmp_path: Path) -> None:
+    words = ["listen", "AAPL", "--plain", "--config", str(exchange.file)]
+    words += ["--pcap", str(tmp_path / "day.pcap"), "--itch", str(tmp_path / "day.itch")]
     listener = subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *words], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
@@ -56,6 +59,12 @@ def test_listen_prints_trades_and_book_from_multicast(exchange: Running) -> None
             client.cancel(order)
         assert re.search(r"\d\d:\d\d:\d\d\.\d{6} trade AAPL 187\.42 4 sell\n", seen)
         assert "bid 187.42 6 (1)  ask -" in seen
+        listener.send_signal(signal.SIGINT)
+        assert listener.wait(20) == 0
+        assert (tmp_path / "day.pcap").stat().st_size > 24, "no datagram was recorded"
+        # A (36 bytes) and E (31 bytes), each behind two bytes of length.
+        assert b"\x00\x24A" in (tmp_path / "day.itch").read_bytes()
+        assert b"\x00\x1fE" in (tmp_path / "day.itch").read_bytes()
     finally:
         listener.kill()
         listener.wait()

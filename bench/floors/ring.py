@@ -10,7 +10,7 @@ second cache line. What the exchange adds to it, ring to ring, is the price of a
 a 256-byte event and the step between. The other process is this module started by exec; the
 memory is an anonymous file passed to it, so nothing can be left behind.
 
-Both wait for a bounded number of spins only: a dead peer ends the measurement with an error, not
+Both wait for a bounded time only: a dead peer ends the measurement with an error, not
 with a hang.
 """
 
@@ -30,7 +30,8 @@ SLOT_WORDS = 8
 CAPACITY = 1024
 _BACK = CAPACITY * SLOT_WORDS  # first word of the ring back
 _WORDS = 2 * _BACK
-_SPINS_MAX = 4_000_000_000  # some seconds
+_SPINS_PER_LOOK = 1 << 20  # the clock is read only after about a millisecond of nothing
+_STALL_NS = 20_000_000_000
 _STOP = -1
 
 
@@ -54,10 +55,16 @@ def ring_send(words, base, position, value):
 def ring_receive(words, base, position):
     """Wait for message `position`; its first payload word, or the stop value after too long."""
     slot = base + (position & (CAPACITY - 1)) * SLOT_WORDS
-    for _ in range(_SPINS_MAX):
-        if load_acquire(words, slot) == position + 1:
-            return words[slot + 1]
-    return _STOP
+    deadline = np.int64(0)
+    while True:
+        for _ in range(_SPINS_PER_LOOK):
+            if load_acquire(words, slot) == position + 1:
+                return words[slot + 1]
+        now = clock_ns(CLOCK_MONOTONIC)
+        if deadline == 0:
+            deadline = now + _STALL_NS
+        elif now > deadline:
+            return np.int64(_STOP)
 
 
 @kernel
@@ -94,6 +101,7 @@ def clock_cost(samples):
 
 def measure_ring(own_core: int, other_core: int, count: int = 200_000) -> RingTimes:
     """Round trips between two cores; the caller's thread is pinned to own_core meanwhile."""
+    _warm()
     fd = os.memfd_create("ring-floor", os.MFD_CLOEXEC)
     os.ftruncate(fd, _WORDS * 8)
     memory = mmap.mmap(fd, _WORDS * 8)
@@ -141,7 +149,7 @@ def _other_side(fd: int, core: int) -> int:
 def _warm() -> None:
     words = np.zeros(_WORDS, np.int64)
     _stop(words, 0)
-    ring_pong(words)
+    ring_pong(words)  # finds the stop value at once
     ring_ping(words, 0, np.zeros(0, np.int64))
     clock_cost(np.zeros(0, np.int64))
 

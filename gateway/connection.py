@@ -21,6 +21,7 @@ class Client(ABC):
     heard: int = 0
     sent: int = 0
     refused: int = 0  # lines before logon
+    stalled: int = 0  # tick since which its reports pile up: it reads too slowly
     judging: bool = False  # a failed logon waits for its answer
     closed: bool = False
 

@@ -32,7 +32,7 @@ from gateway.codec_fields import Request
 from gateway.codec_slow import COMMANDS, request_mark, request_of
 from gateway.codec_tables import BOOK, HEARTBEAT, INSTRUMENTS, LOGON, LOGOUT, TEST_REQUEST
 from gateway.connection import Client
-from gateway.desk_orders import OrderDesk
+from gateway.desk_orders import AHEAD_MAX, OrderDesk
 from gateway.errors import Refusal
 from gateway.parts import GatewayParts
 from gateway.queries import limits_table, throttle_table
@@ -48,10 +48,12 @@ from gateway.state import (
 )  # fmt: skip
 
 TICK_S = 0.1
+BULK_BYTES = 4096  # a receive of more is a bulk sender's
 SLOW_LINES_MAX = 64  # about 3 ms of Python
 OVERSIZE_BYTES_MAX = 1 << 16
 STRANGER_REFUSALS_MAX = 20  # refused lines before logon
 PUMP_ROUNDS_MAX = 16
+STALL_S = 5.0  # a client whose reports pile up this long is dropped: it reads under 10 kB/s
 SPIN_NS = 10_000
 SPIN_COMMANDS_MAX = 8  # more at once is a bulk sender: it does not wait for the first answer
 _COUNTED = (
@@ -145,6 +147,9 @@ class Desk(OrderDesk):
         if client.skipping:
             start = self._skip(client, start, end)
         before, slow = self.view[H_TOTAL_COMMANDS], 0
+        if end - start > BULK_BYTES and self._held_back(self._ahead_max()):
+            self._defer(client, start, end)
+            return 0
         while not client.closed:
             if self._must_wait(client) or slow >= SLOW_LINES_MAX:
                 self._defer(client, start, end)
@@ -179,9 +184,11 @@ class Desk(OrderDesk):
 
     def _must_wait(self, client: Client) -> bool:
         session = client.session
-        return (
-            self.gated or client.judging or (session is not None and session.stage is Stage.OPENING)
-        )
+        opening = session is not None and session.stage is Stage.OPENING
+        return self.gated or client.judging or opening or client.stalled != 0
+
+    def _ahead_max(self) -> int:
+        return min(AHEAD_MAX, self.rings.commands.capacity // 2) if self.codec is not None else 0
 
     def _keep(self, client: Client, start: int, end: int) -> None:
         # The beginning of a line: carried over, unless it is too long already.
@@ -221,7 +228,7 @@ class Desk(OrderDesk):
     def retry(self) -> int:
         """Try the waiting clients once more; returns how many commands that published."""
         published = 0
-        if self.gated or not self.waiting or not self._worth_retrying():
+        if self.gated or not self.waiting or self._held_back(self._ahead_max()):
             return 0
         for _ in range(len(self.waiting)):
             client = self.waiting.popleft()
@@ -238,11 +245,14 @@ class Desk(OrderDesk):
                 client.resume()
         return published
 
-    def _worth_retrying(self) -> bool:
-        # A ring with a few free slots would take a few lines at a great price.
-        if self.codec is None or self.codec.rooms() >= min(256, self.codec.commands.capacity // 4):
-            return True
-        return any(self._stuck(shard) for shard in range(self.shards))
+    def _held_back(self, most: int) -> bool:
+        # Whether some ring has more than `most` commands waiting, and is being read.
+        if self.codec is None:
+            return False
+        room = max(self.codec.commands.capacity - most, 1)
+        if self.codec.rooms() >= room:
+            return False
+        return any(self._holding(shard, room) for shard in range(self.shards))
 
     # ------------------------------------------------------------------------------- one line
     def _line(self, client: Client, line: bytes) -> bool:
@@ -393,6 +403,9 @@ class Desk(OrderDesk):
         deadline, dead = limits.logon_deadline_s * per_s, limits.idle_dead_s / limits.heartbeat_s
         for client in list(self.clients):
             session = client.session
+            if client.stalled and self.ticks - client.stalled > STALL_S * per_s:
+                self.overflow(client)
+                continue
             if session is None or session.stage is Stage.OPENING:
                 if self.ticks - client.born > deadline and not client.judging:
                     self.drop(client, f"no logon within {limits.logon_deadline_s:g} s")

@@ -7,7 +7,9 @@ refusal by the gateway carries seq 0 and uses up no id, except 905.
 
 A full ring: the line waits (its client is not read from) while the shard goes on taking; a ring
 that has not moved for FULL_WAIT_NS is answered BUSY. Then that id is latched: higher ids of the
-session get BUSY until it is sent again, so that nothing overtakes the refused order.
+session get BUSY until it is sent again, so that nothing overtakes the refused order. A bulk sender
+is held back before that, at AHEAD_MAX commands in a ring: what is under way would overflow its
+output otherwise.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from gateway.state import (
 )
 
 FULL_WAIT_NS = 20_000_000
+AHEAD_MAX = 1024  # commands; with about 1.5 reports of 230 bytes each a third of output_bytes_max
 
 
 class OrderDesk(LogonDesk):
@@ -51,10 +54,10 @@ class OrderDesk(LogonDesk):
         latched = client_id > latch > 0
         up = [s for s in request.shards if s not in down]
         full = False
-        if not request.refusals and up and not latched and self._ring_full(up):
-            if not any(self._stuck(shard) for shard in up):
+        if not request.refusals and not latched:
+            if any(self._holding(shard, 1) for shard in up):
                 return True
-            full = True
+            full = any(self.rings.room(shard) < 1 for shard in up)
         if not self._charge(client, request.is_cancel):
             request.refuse(RejectCode.THROTTLED, "more requests than the account's class allows")
         if client.closed:
@@ -98,16 +101,6 @@ class OrderDesk(LogonDesk):
                 f"id {client_id} is not above {last}, the last one of this session",
             )
 
-    def _ring_full(self, shards: list[int]) -> bool:
-        # Whether one of these shards' rings has no room; notes since when.
-        found = False
-        for shard in shards:
-            if not self.rings.room(shard):
-                found = True
-                if not self.full[shard][1]:
-                    self.full[shard] = (self.rings.consumed(shard), time.monotonic_ns())
-        return found
-
     def _send(
         self, client: Client, session: Session, request: Request, up: list[int], down: list[int]
     ) -> None:
@@ -144,12 +137,15 @@ class OrderDesk(LogonDesk):
             if len(request.shards) > 1:
                 session.open_everywhere = client_id
 
-    def _stuck(self, shard: int) -> bool:
-        # Whether a full ring has not moved for FULL_WAIT_NS.
+    def _holding(self, shard: int, room: int) -> bool:
+        """Whether the ring has less than `room` slots free, and it is worth waiting for more: the
+        shard has taken something within FULL_WAIT_NS.
+        """
+        if not self.shard_usable(shard) or self.rings.room(shard) >= room:
+            return False
+        now, consumed = time.monotonic_ns(), self.rings.consumed(shard)
         seen, since = self.full[shard]
-        if not since:
-            return False
-        if self.rings.consumed(shard) != seen:
-            self.full[shard] = (0, 0)
-            return False
-        return time.monotonic_ns() - since > FULL_WAIT_NS
+        if not since or consumed != seen:
+            self.full[shard] = (consumed, now)
+            return True
+        return now - since <= FULL_WAIT_NS

@@ -2,9 +2,9 @@
 
 Hot in `buffer_updated`, `TcpClient.send` and `_poll`. One process, one thread, one event loop.
 
-    recv -> decode (one compiled call) -> a short wait for the shard's answer, if few commands went
-        out -> encode (one call)
-         -> one write per session
+    recv -> decode (one compiled call)
+         -> a short wait for the shard's answer, if few commands went out
+         -> encode (one compiled call) -> one write per session
 
 Reports come back through `_poll`, in the manner of engine/idle.py: while there is traffic, and
 YIELD_NS after the last of it, it reschedules itself in every turn of the loop and offers the core
@@ -12,9 +12,10 @@ between turns; then the gateway announces that it sleeps, looks once more, and w
 (or a socket). `spin` never sleeps, `park` sleeps at once.
 
 Writing goes straight to the socket while nothing waits in user space: no copy, no turn of the loop
-in between. What the kernel does not take is left to uvloop; more than output_bytes_max of that and
-the client is dropped: uvloop itself would buffer without limit. A socket is never written after its
-transport began to close, for its number could be another's by then.
+in between. What the kernel does not take is left to uvloop. From STALL_BYTES of that on the client
+is not read from; over output_bytes_max, or for longer than STALL_S, and it is dropped: uvloop by
+itself would buffer without limit. A socket is never written after its transport began to close, for
+its number could be another's by then.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS, GatewayParts
 __all__ = ["COUNTER_LABELS", "HISTOGRAM_LABELS", "Gateway", "GatewayParts", "serve_gateway"]
 
 BACKLOG = 1024
+STALL_BYTES = 1 << 16  # more than this waiting in user space: the client is not read from
 RECONNECT_S = 0.5
 DRAIN_S = 1.0
 EOF_GRACE_TICKS = 2  # a client that only stopped sending (a pipe into nc) still gets its answers
@@ -52,6 +54,7 @@ class TcpClient(Client, asyncio.BufferedProtocol):
         self.desk = gateway.desk
         self.transport: asyncio.Transport | None = None
         self.fd = -1
+        self.held = False  # by the desk: lines wait
         self.ended = 0  # tick at which the other side stopped sending
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,7 +64,7 @@ class TcpClient(Client, asyncio.BufferedProtocol):
         sock.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.desk.limits.idle_dead_s * 1000)
         )
-        self.transport.set_write_buffer_limits(high=self.desk.limits.output_bytes_max)
+        self.transport.set_write_buffer_limits(high=STALL_BYTES)
         self.fd = sock.fileno()
         refusal = self.gateway.admit(transport.get_extra_info("peername"))
         self.desk.on_connect(self)
@@ -106,17 +109,37 @@ class TcpClient(Client, asyncio.BufferedProtocol):
             self.fd = -1
             self.desk.overflow(self)
 
+    def pause_writing(self) -> None:
+        """Reports pile up: nothing more is read from this client until it has taken them."""
+        self.stalled = max(self.desk.ticks, 1)
+        self._reading()
+
+    def resume_writing(self) -> None:
+        """It has."""
+        self.stalled = 0
+        self._reading()
+        self.gateway.awake()
+
     def hang_up(self) -> None:
         self.fd = -1
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
 
     def pause(self) -> None:
-        if self.transport is not None and self.fd >= 0:
-            self.transport.pause_reading()
+        self.held = True
+        self._reading()
 
     def resume(self) -> None:
-        if self.transport is not None and self.fd >= 0:
+        self.held = False
+        self._reading()
+
+    def _reading(self) -> None:
+        # Read, or do not, as `held` (by the desk) and `stalled` say.
+        if self.transport is None or self.fd < 0:
+            return
+        if self.held or self.stalled:
+            self.transport.pause_reading()
+        else:
             self.transport.resume_reading()
 
 

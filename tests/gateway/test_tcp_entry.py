@@ -1,4 +1,4 @@
-"""The door itself: a real socket, uvloop, the reports' way back, slow readers, sleeping and waking, draining.
+"""The door itself: real sockets, uvloop, slow readers, sleeping and waking, draining.
 
 The exchange behind it is a StandIn that runs in the same event loop.
 """
@@ -77,8 +77,11 @@ class Door:
         return peer
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
+        for _ in range(TIMEOUT_S * 500):
+            if condition():
+                return
             await asyncio.sleep(0.002)
+        raise AssertionError("it did not come true")
 
 
 async def shard_turns(door: Door) -> None:
@@ -94,13 +97,12 @@ async def shard_turns(door: Door) -> None:
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Door]:
     exchange = StandIn(config)
-    ports: list[int] = []
-    gateway = Gateway(exchange.parts(port=0, on_ready=ports.append), asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[int] = loop.create_future()
+    gateway = Gateway(exchange.parts(port=0, on_ready=ready.set_result), loop)
     stop = asyncio.Event()
     serving = asyncio.create_task(gateway.run(stop))
-    while not ports:
-        await asyncio.sleep(0.001)
-    door = Door(gateway, exchange, ports[0])
+    door = Door(gateway, exchange, await ready)
     turns = asyncio.create_task(shard_turns(door))
     try:
         yield door
@@ -195,30 +197,53 @@ def test_pipe_that_ends_after_its_lines_still_gets_the_answers() -> None:
     through(test)
 
 
-def test_slow_reader_is_dropped_while_another_is_served() -> None:
+async def deaf(door: Door) -> socket.socket:
+    """A logged-on connection that will not read its reports."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", door.port))
+    logon = {**LOGON, "session": "deaf", "cancel_on_disconnect": "all"}
+    await loop.sock_sendall(sock, orjson.dumps(logon) + b"\n")
+    await door.until(lambda: any(c.session and c.session.live for c in door.desk.clients))
+    return sock
+
+
+def test_slow_reader_over_the_output_cap_is_dropped_while_others_are_served() -> None:
     async def test(door: Door) -> None:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, ("127.0.0.1", door.port))
-        await loop.sock_sendall(
-            sock, orjson.dumps({**LOGON, "cancel_on_disconnect": "all"}) + b"\n"
-        )
-        await door.until(lambda: any(c.session and c.session.live for c in door.desk.clients))
-        quick = await door.log_on(account="alice", token="secret")
-        asked = b'{"type":"instruments"}\n' * 400
-        for number in range(1, 200):
+        sock = await deaf(door)
+        other = await door.log_on(session="other")  # of the same account: its reports go to both
+        rows = b"".join(orjson.dumps({**ORDER, "id": n}) + b"\n" for n in range(1, 101))
+        assert (await other.ask(rows, 200))[-1]["type"] == "booked"
+        for _ in range(400):
             if door.desk.counts["output_overflows"]:
                 break
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                sock.send(asked)
-            assert (await quick.ask({**ORDER, "id": number}, 2))[1]["type"] == "booked"
+            assert (await other.ask({"type": "open_orders"}, 101))[-1]["type"] == "summary"
         assert door.desk.counts["output_overflows"] == 1
         assert len(door.desk.clients) == 1
         sock.close()
 
-    through(test, make_config(gateway=GatewayLimits(output_bytes_max=100_000)))
+    through(test, make_config(gateway=GatewayLimits(output_bytes_max=200_000)))
+
+
+def test_sender_that_does_not_read_is_not_read_from_and_dropped_after_a_while() -> None:
+    async def test(door: Door) -> None:
+        sock = await deaf(door)
+        (client,) = door.desk.clients
+        loop = asyncio.get_running_loop()
+        asked = b'{"type":"instruments"}\n' * 400
+        sending = loop.create_task(loop.sock_sendall(sock, asked * 400))
+        await door.until(lambda: client.stalled > 0)
+        quick = await door.log_on(account="alice", token="secret")
+        assert (await quick.ask({**ORDER, "id": 1}, 2))[1]["type"] == "booked"
+        assert not client.closed
+        client.stalled -= 1000  # so long ago
+        await door.until(lambda: client.closed)
+        sending.cancel()
+        sock.close()
+
+    through(test)
 
 
 def test_logon_never_sent_is_closed() -> None:
@@ -311,16 +336,14 @@ def test_absent_shards_are_asked_for_until_they_come() -> None:
         config = make_config()
         exchange = StandIn(config)
         there: list[bool] = []
-        ports: list[int] = []
-        parts = exchange.parts(port=0, on_ready=ports.append)
+        ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        parts = exchange.parts(port=0, on_ready=ready.set_result)
         parts.command_rings = parts.event_rings = None
         parts.reconnect = lambda: exchange.parts() if there else None
         gateway = Gateway(parts, asyncio.get_running_loop())
         stop = asyncio.Event()
         serving = asyncio.create_task(gateway.run(stop))
-        while not ports:
-            await asyncio.sleep(0.001)
-        door = Door(gateway, exchange, ports[0])
+        door = Door(gateway, exchange, await ready)
         turns = asyncio.create_task(shard_turns(door))
         peer = await door.connect()
         (answer,) = await peer.ask(LOGON)

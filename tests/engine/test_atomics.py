@@ -216,6 +216,7 @@ take_many(words, int(sys.argv[2]))
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="plain Python stands in for one thread only")
+@pytest.mark.slow
 def test_two_processes_lose_no_addition_and_no_lock() -> None:
     segment = Segment.create(segment_name(instance_name(), "test"), "test", 64)
     segment.unlink()
@@ -271,6 +272,7 @@ def read(values, index):
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="it is compiled code that is checked")
+@pytest.mark.slow
 def test_check_flavour_catches_what_prod_does_not_from_one_warm_cache(tmp_path: Path) -> None:
     # Numba's own cache key does not contain bounds checking: a warm cache of the one flavour would
     # serve the other.

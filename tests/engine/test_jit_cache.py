@@ -69,6 +69,7 @@ def run(project: Path) -> dict[str, int]:
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="there is no cache without the compiler")
+@pytest.mark.slow
 def test_edited_layout_module_gives_its_new_value_and_an_unedited_one_the_cache(
     project: Path,
 ) -> None:
@@ -82,6 +83,7 @@ def test_edited_layout_module_gives_its_new_value_and_an_unedited_one_the_cache(
     assert run(project)["value"] == 3
 
 
+@pytest.mark.slow
 def test_cache_directory_is_for_the_owner_alone(project: Path) -> None:
     if JIT_DISABLED:
         pytest.skip("there is no cache without the compiler")

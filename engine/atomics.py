@@ -38,7 +38,13 @@ def _word(context, builder, sig, args):
         raise TypeError("shared words must be an aligned C-contiguous array")
     array = context.make_array(array_type)(context, builder, args[0])
     return cgutils.get_item_pointer(
-        context, builder, array_type, array, [args[1]], wraparound=False
+        context,
+        builder,
+        array_type,
+        array,
+        [args[1]],
+        wraparound=False,
+        boundscheck=context.enable_boundscheck,
     )
 
 

@@ -41,13 +41,13 @@ def levels_walk(s, side_index, out):
     """Fill out[k] = (px, qty, orders) from the best level on; returns how many."""
     count = 0
     level = np.int64(sides(s)[side_index]["best"])
-    while 0 <= level < levels(s).shape[0] and count < out.shape[0]:
+    while 0 <= level < len(levels(s)) and count < out.shape[0]:
         row = levels(s)[level]
         out[count, 0] = row["px"]
         out[count, 1] = row["qty"]
         out[count, 2] = row["count"]
         count += 1
-        if not 0 <= np.int64(row["leaf"]) < node_bits(s).shape[0]:
+        if not 0 <= np.int64(row["leaf"]) < len(node_bits(s)):
             break
         level = level_next(s, level)
     return count

@@ -96,7 +96,7 @@ def collect(s, c, flags, symbol, after):
     """
     account = np.int64(c["account"])
     count = np.int64(0)
-    for slot in range(owner(s).shape[0]):
+    for slot in range(len(owner(s))):
         if (
             owner(s)[slot] == account
             and orders(s)[slot]["order_id"] > after

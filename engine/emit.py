@@ -152,10 +152,10 @@ def emit_rejected(s, c, code, symbol):
         text_copy(c["text"], event["text"])
     account = np.int64(c["account"])
     session = np.int64(c["session"])
-    if account < 0 or account >= accounts(s).shape[0] or accounts(s)[account]["open"] == 0:
+    if account < 0 or account >= len(accounts(s)) or accounts(s)[account]["open"] == 0:
         account = np.int64(0)
     in_table = (
-        session > 0 and session < sessions(s).shape[0] and account > 0
+        session > 0 and session < len(sessions(s)) and account > 0
     )  # a free slot has account 0
     if not in_table or sessions(s)[session]["account"] != account:
         session = np.int64(0)

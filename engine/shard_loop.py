@@ -28,6 +28,7 @@ from engine.atomics import (
     cpu_pause,
     fence_seq_cst,
     load_acquire,
+    load_relaxed,
     sched_yield,
     store_relaxed,
     store_release,
@@ -78,7 +79,7 @@ from engine.records import (
     CommandKind,
     layout_offset,
 )
-from engine.ring_words import wake_sleepers
+from engine.ring_words import position_add, wake_sleepers
 from engine.step import step_continue, step_one
 
 CALL_NS = 10_000_000  # bound of one compiled call: signals and heartbeats wait no longer
@@ -206,7 +207,8 @@ def batch_publish(s, p, first, oldest):
     wake_sleepers(p.event_ctrl, base + READER_SLEEPS, p.reader_fds)
     for producer in range(p.loop[PRODUCERS]):
         ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
-        if p.command_ctrl[ring * CTRL_WORDS + CONSUMER_POSITION] != p.positions[producer]:
+        at = ring * CTRL_WORDS + CONSUMER_POSITION
+        if load_relaxed(p.command_ctrl, at) != p.positions[producer]:
             ring_release(p.command_ctrl, ring, p.positions[producer])
     p.loop[LAST_WORK_NS] = now
     p.loop[BATCHES] += 1
@@ -234,7 +236,8 @@ def batch_run(s, p):
             s[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
             oldest = np.int64(c["receipt_ts"]) if oldest == 0 else oldest
             step_one(s, c, wall)
-            p.positions[p.loop[NEXT_RING]] += 1
+            producer = p.loop[NEXT_RING]
+            p.positions[producer] = position_add(p.positions[producer], 1)
             p.loop[COMMANDS] += 1
         else:
             break

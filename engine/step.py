@@ -101,7 +101,7 @@ def target_find(s, c):
         slot = np.int64(c["order_id"]) & SLOT_MASK
         if (
             c["order_id"] < 0
-            or slot >= orders(s).shape[0]
+            or slot >= len(orders(s))
             or owner(s)[slot] == 0
             or orders(s)[slot]["order_id"] != c["order_id"]
         ):

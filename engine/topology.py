@@ -242,7 +242,7 @@ class Supervisor:
             try:
                 self._check_children()
             except StartError as error:
-                print(f"ringbook: {error}; stopping the others", file=sys.stderr, flush=True)
+                tell(f"ringbook: {error}; stopping the others\n")
                 return 1
             self._serve()
             if self.instance is not None:
@@ -307,18 +307,19 @@ def startup_commands(config: Config, shard: int, epoch: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
+def tell(text: str) -> None:
+    """Say something to the person at the terminal."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
 def print_progress(done: int, total: int, name: str, seconds: float) -> None:
     """Report warm-up progress on stderr, one line that grows."""
     if total == 0:
         return
     end = "\n" if done == total else ""
     bar = "#" * (20 * done // total) + "." * (20 - 20 * done // total)
-    print(
-        f"\rcompiling kernels [{bar}] {done}/{total} {name:<28}",
-        end=end,
-        file=sys.stderr,
-        flush=True,
-    )
+    tell(f"\rcompiling kernels [{bar}] {done}/{total} {name:<28}{end}")
 
 
 def _read_ready(fd: int) -> bytes:
@@ -546,7 +547,7 @@ def _supervisor_child(message: dict[str, Any]) -> int:
             config_from_mapping(message["config"]), set(message["roles"]), on_ready, _quiet
         )
     except (StartError, SegmentError) as error:
-        print(f"ringbook: {error}", file=sys.stderr, flush=True)
+        tell(f"ringbook: {error}\n")
         return 1
 
 

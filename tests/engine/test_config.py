@@ -7,7 +7,13 @@ import orjson
 import pytest
 
 from engine.config import (
-    Config, ConfigError, Instrument, Rings, ShardLimits, config_from_mapping, load_config,
+    Config,
+    ConfigError,
+    Instrument,
+    Rings,
+    ShardLimits,
+    config_from_mapping,
+    load_config,
 )  # fmt: skip
 
 

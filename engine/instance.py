@@ -108,6 +108,7 @@ class Instance:
     states: list[Segment]
     shard_fds: list[int]
     reader_fds: list[int]
+    started_ns: int = 0  # CLOCK_REALTIME of its making: names the feed session
     lock: int = -1
     owner: bool = False
     _state_views: dict[int, ShardState] = field(default_factory=dict)
@@ -127,6 +128,7 @@ class Instance:
             "config": orjson.loads(self.config.to_json()),
             "epoch": self.epoch,
             "shards": self.shards,
+            "started_ns": self.started_ns,
         }
 
     def next_logon(self) -> int:
@@ -245,6 +247,7 @@ def create_instance(config: Config, shards: int, blocks: Labels, histograms: Lab
         made[4:],
         fds[:shards],
         fds[shards:],
+        time.time_ns(),
         lock,
         True,
     )
@@ -271,6 +274,7 @@ def from_descriptors(description: dict[str, Any], fds: list[int]) -> Instance:
         states,
         fds[4 + shards : 4 + 2 * shards],
         fds[4 + 2 * shards :],
+        int(description["started_ns"]),
     )
 
 

@@ -469,6 +469,7 @@ def _feed_child(
         reader_fd=instance.reader_fds[READER_FEED],
         counters=instance.counters.block("feed"),
         epoch=instance.epoch,
+        started_ns=instance.started_ns,
         tops=instance.tops.records,
     )
     return int(serve_feed(parts, stop))

@@ -286,4 +286,6 @@ def command(
         try:
             return _converse(Terminal(client, sys.stdout.isatty()), interactive)
         except NetworkError as error:
+            if interactive:
+                print()
             raise CommandError(str(error)) from error

@@ -15,6 +15,7 @@ Per shard, `seq` must rise by one from the number the logon told; where it does 
 range is in `gaps`. Not thread safe: the wrappers see to that.
 """
 
+import uuid
 from collections import deque
 from collections.abc import Generator
 from typing import Any, Final, TypeVar
@@ -52,6 +53,7 @@ from gateway.client_reports import (
 REPORTS_MAX: Final = 1 << 16
 LINE_BYTES_MAX: Final = 1 << 22  # a page of instruments is the longest line of all
 IDS = ("integer", "text")
+BUSY: Final = 901
 CANCEL_ON_DISCONNECT = ("none", "day", "all")
 
 T = TypeVar("T")
@@ -92,6 +94,8 @@ class ClientCore:
         self._carry = b""
         self._output = bytearray()
         self._marks = 0
+        # Text ids may not come twice in a day, over all connections of the account.
+        self._prefix = f"{session}-{uuid.uuid4().hex[:12]}"
 
     # ------------------------------------------------------------------------------ bytes in
     def receive(self, data: bytes) -> list[Answer]:
@@ -130,6 +134,7 @@ class ClientCore:
             report = report_of(line)
             self.received += 1
             self._count(report)
+            self._release(report)
         return self._give(line, report)
 
     def _logged_on(self, line: Line) -> None:
@@ -155,6 +160,11 @@ class ClientCore:
             if report.seq > due:
                 self.gaps.append(Gap(report.shard, due, report.seq - 1))
             self.seq[report.shard] = max(report.seq, due - 1)
+
+    def _release(self, report: Report) -> None:
+        # BUSY used up no id, and the gateway takes no higher one before: it is the next one again.
+        if report.code == BUSY and isinstance(report.id, int) and report.id and not report.seq:
+            self.last_id = min(self.last_id, report.id - 1)
 
     def _give(self, line: Line, report: Report | None) -> Answer | None:
         for answer in self._waiting:
@@ -212,7 +222,7 @@ class ClientCore:
     def next_id(self) -> Id:
         """Take the next client id of this session."""
         self.last_id += 1
-        return self.last_id if self.ids == "integer" else f"{self.session}-{self.last_id}"
+        return self.last_id if self.ids == "integer" else f"{self._prefix}-{self.last_id}"
 
     def encode(self, line: Line) -> bytes:
         """Write one request line; None values are left out."""

@@ -321,10 +321,21 @@ def test_the_way_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
     assert core.gaps == []
 
 
-def test_text_ids_are_made_from_the_session() -> None:
-    desk = logged_on(ids="text")
+def test_text_ids_begin_with_the_session_and_never_come_twice() -> None:
+    made = [logged_on(ids="text").core.next_id() for _ in range(2)]
+    assert all(str(own).startswith("main-") and len(str(own)) <= 36 for own in made)
+    assert made[0] != made[1]
+
+
+def test_an_id_refused_busy_is_the_next_one_again() -> None:
+    # The gateway refuses every higher id until this one comes again.
+    desk = logged_on()
     order(desk)
-    assert desk.sent[-1]["id"] == "main-41"
+    desk.core.next_id()
+    with pytest.raises(ExchangeBusy):
+        desk.say(type="rejected", seq=0, id=41, code=901, text="the queue of shard 0 is full")
+    order(desk)
+    assert desk.sent[-1]["id"] == 41
 
 
 def test_the_status_of_a_retransmitted_order_answers_it() -> None:

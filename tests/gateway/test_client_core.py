@@ -246,9 +246,9 @@ def test_a_book_has_exact_levels() -> None:
 # ------------------------------------------------------------------------- reports and sequence
 def test_missing_numbers_are_gaps_per_shard() -> None:
     desk = logged_on(shards=2)
-    for shard, seq in ((0, 1), (1, 1), (0, 4), (1, 2), (0, 5)):
+    for shard, seq in ((0, 1), (1, 1), (0, 4), (1, 2), (0, 5), (1, 5)):
         desk.say(type="booked", seq=seq, shard=shard, **ORDER)
-    assert desk.core.gaps == [Gap(0, 2, 3)]
+    assert desk.core.gaps == [Gap(0, 2, 3), Gap(1, 3, 4)]
 
 
 def test_a_number_told_twice_does_not_move_the_sequence_back() -> None:

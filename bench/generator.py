@@ -99,12 +99,16 @@ class Generator:
 
 
 # --------------------------------------------------------------------------- in the other process
-_sessions = iter(range(1, 1 << 30))
+_sessions = iter(range(10_000))
+
+
+def _session_name() -> str:
+    # Never used before on this exchange, by another generator either: client ids begin at 1 again.
+    return f"{os.getpid() & 0xFFFF:04x}{next(_sessions):04d}"
 
 
 def _new_session(host: str, port: int, token: str) -> socket.socket:
-    name = f"b{next(_sessions)}"
-    return logon(host, port, name, "bench", token)
+    return logon(host, port, _session_name(), "bench", token)
 
 
 def _answer_fault(answers: Answers, stream: Stream) -> str:
@@ -294,7 +298,7 @@ class _RingRun:
     def __init__(self, instance: str, mix: str, operations: int | None) -> None:
         workload, self.tally, self.fault = named(mix), TradeTally(), ""
         self.client = RingClient(instance)
-        self.client.open_session(f"r{next(_sessions)}")
+        self.client.open_session(_session_name())
         self._ids = self.client.symbol_ids(workload.mix.symbols)
         end = None if operations is None else workload.prefill + operations
         commands = self.client.own(to_commands(workload.records[:end], self._ids))

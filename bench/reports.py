@@ -72,7 +72,7 @@ def newline_find(matcher, start, size):
         if matcher.buffer[at] == 10:
             return at
         at += 1
-    word = at >> 3
+    word = (at + 7) >> 3  # up: an unaligned end must not look at bytes before `start` again
     while word << 3 < size:
         same = matcher.words[word] ^ _LINE_FEEDS
         hit = (same - _LOW_BITS) & ~same & _HIGH_BITS

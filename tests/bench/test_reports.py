@@ -68,6 +68,14 @@ def test_newline_is_found_at_every_alignment_and_not_behind_the_end(shift: int) 
     assert _read(matcher, data[:-1]) == shift + 1
 
 
+@pytest.mark.parametrize("tail", range(1, 17))
+def test_rest_shorter_than_a_word_is_left_and_never_looked_at_twice(tail: int) -> None:
+    matcher = new_matcher(RECORDS)
+    for shift in range(8):
+        data = b"\n" * shift + _line("accepted", 2)
+        assert _read(matcher, data + b"x" * tail) == len(data)
+
+
 def test_second_unknown_and_rejected_answers_are_faults() -> None:
     matcher = new_matcher(RECORDS)
     _read(matcher, _line("accepted", 1) * 2 + _line("accepted", 70) + _line("canceled", 2))

@@ -130,6 +130,24 @@ fence_seq_cst = _fence("seq_cst")
 
 
 @intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line where array[index] begins: no fault, no wait, no effect on results."""
+
+    def codegen(context, builder, sig, args):
+        view = context.make_array(sig.args[0])(context, builder, args[0])
+        item = cgutils.get_item_pointer(
+            context, builder, sig.args[0], view, [args[1]], wraparound=False
+        )
+        pointer = builder.bitcast(item, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), kind)
+        builder.call(function, [pointer, *(ir.Constant(_I32, value) for value in (1, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def cpu_pause(typingctx):
     """Tell the core that this is a spin loop (x86 `pause`; nothing elsewhere)."""
 
@@ -234,6 +252,9 @@ if numba.config.DISABLE_JIT:
         return None
 
     fence_release = fence_seq_cst = cpu_pause = fence_acquire
+
+    def prefetch(array, index):
+        return None
 
     def trailing_zeros(bits):
         return (int(bits) & -int(bits)).bit_length() - 1

@@ -68,6 +68,7 @@ from engine.command_ring import (
 from engine.counters import HISTOGRAM_WORDS, histogram_record
 from engine.event_ring import EVENT_CTRL_WORDS, READER_SLEEPS, event_commit, event_intend
 from engine.jit import helper, kernel, register_warmup
+from engine.lookahead import LOOK_IDS, LOOK_ORDER, LOOK_QUEUE, look_ids, look_order, look_queue
 from engine.matching import WORK_NONE, WORK_SWEEP
 from engine.records import (
     BOOK_TOP,
@@ -190,6 +191,29 @@ def ring_next(s, p):
 
 
 @helper
+def slot_ahead(p, producer, distance):
+    """Slot of the command `distance` behind the next one of a ring, -1 when it is not there yet."""
+    position = position_add(p.positions[producer], distance)
+    ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
+    slot = command_slot(ring, position, p.loop[RING_CAPACITY])
+    return slot if command_ready(p.command_words, slot, position) else np.int64(-1)
+
+
+@helper
+def look_ahead(s, p, producer):
+    """When more commands lie ready, let their cache misses begin (engine/lookahead.py)."""
+    near = slot_ahead(p, producer, LOOK_QUEUE)
+    if near >= 0:
+        look_queue(s, p.commands[near])
+        middle = slot_ahead(p, producer, LOOK_ORDER)
+        if middle >= 0:
+            look_order(s, p.commands[middle])
+            far = slot_ahead(p, producer, LOOK_IDS)
+            if far >= 0:
+                look_ids(s, p.commands[far])
+
+
+@helper
 def receipts_stamp(s, p, first, now):
     """Write shard_out beside every event of the batch."""
     mask = s[EVENT_MASK]
@@ -230,6 +254,7 @@ def batch_run(s, p):
         if s[WORK_KIND] != WORK_NONE and (count & 1 == 0 or slot < 0):
             step_continue(s)  # every second turn while other rings have work
         elif slot >= 0:
+            look_ahead(s, p, p.loop[NEXT_RING])
             c = p.commands[slot]
             c["producer"] = p.loop[NEXT_RING]
             s[RECEIPT_GATEWAY_IN] = c["receipt_ts"]

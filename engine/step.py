@@ -39,6 +39,7 @@ from engine.emit import (
 )  # fmt: skip
 from engine.id_table import id_find, text_find
 from engine.jit import helper, kernel
+from engine.lookahead import LOOK_IDS, LOOK_ORDER, LOOK_QUEUE, look_ids, look_order, look_queue
 from engine.matching import (
     WORK_CANCELS,
     WORK_NONE,
@@ -289,6 +290,10 @@ def step_batch(s, commands, start, events_max):
         if s[WORK_KIND] != WORK_NONE:
             step_continue(s)
         else:
+            if index + LOOK_IDS < len(commands):
+                look_ids(s, commands[index + LOOK_IDS])
+                look_order(s, commands[index + LOOK_ORDER])
+                look_queue(s, commands[index + LOOK_QUEUE])
             c = commands[index]
             step_one(s, c, np.int64(c["in_ts"]))
             index += 1

@@ -102,11 +102,12 @@ def reports() -> str:
 
 
 def events() -> str:
-    """EVENT_FIELD_USE."""
-    rows = [
-        (f"`{kind}`", "; ".join(f"`{k}` {v}" for k, v in use.items()))
-        for kind, use in EVENT_FIELD_USE.items()
-    ]
+    """Every kind of event; EVENT_FIELD_USE of those that are sent."""
+    rows = []
+    for kind in EventKind:
+        use = EVENT_FIELD_USE.get(kind.name, {})
+        fields = "; ".join(f"`{name}` {meaning}" for name, meaning in use.items())
+        rows.append((f"`{kind.name}`", fields or "not sent by this version of the rules"))
     return _table(("event", "fields"), rows)
 
 

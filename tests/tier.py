@@ -78,13 +78,13 @@ def _tests(
 def stages_of(tier: str) -> tuple[Stage, ...]:
     """List the stages of a tier; KeyError for an unknown one."""
     flavours = (
-        _tests("tests, bounds checked", f"flavour and {FAST}", 300, CHECKED),
-        _tests("tests, no JIT", f"nojit and {CI}", 300, NO_JIT),
+        _tests("tests, bounds checked", f"flavour and {FAST}", 1200, CHECKED),
+        _tests("tests, no JIT", f"nojit and {CI}", 900, NO_JIT),
     )
     strict = {"RINGBOOK_NO_SKIPS": "1"}
     tiers = {
         "check": (*STATIC, _tests("fast tests", FAST, 300, {})),
-        "test": (*STATIC, _tests("tests", CI, 900, {}), *flavours),
+        "test": (*STATIC, _tests("tests", CI, 2400, {}), *flavours),
         "test-all": (
             *STATIC,
             _tests("all tests", ALL, 7200, strict),

@@ -28,6 +28,7 @@ from bench.floors.echo import multicast_receiver
 from bench.measure import percentiles_us
 from bench.reports import faults_of, outcome_of
 from bench.rings import RingClient, RingError, outcome_void
+from bench.system import cpu_ns
 from bench.wire import (
     Answers,
     Echoes,
@@ -118,37 +119,59 @@ def _answer_fault(answers: Answers, stream: Stream) -> str:
     return outcome_void(outcome_of(answers.matcher), stream.expected)
 
 
+class _CpuUse:
+    """CPU time per operation of this process and of others, over a block."""
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._pids = {"generator": os.getpid(), **pids}
+        self.ns_per_operation: dict[str, float] = {}
+
+    def start(self) -> None:
+        self._before = {name: cpu_ns(pid) for name, pid in self._pids.items()}
+
+    def stop(self, operations: int) -> None:
+        for name, pid in self._pids.items():
+            used = cpu_ns(pid) - self._before[name]
+            self.ns_per_operation[name] = round(used / operations, 1)
+
+
 def bulk(
-    host: str, port: int, token: str, mix: str, operations: int | None, window: int
+    host: str,
+    port: int,
+    token: str,
+    mix: str,
+    operations: int | None,
+    window: int,
+    pids: dict[str, int],
 ) -> dict[str, Any]:
     """Send a workload as fast as the window lets it; every order acknowledged, answer checked."""
-    stream = stream_of(mix, operations)
+    stream, cpu = stream_of(mix, operations), _CpuUse(pids)
     answers = fresh_answers(stream)
     with _new_session(host, port, token) as sock:
         drive(sock, stream.fill, answers, window=window)
         time.sleep(_SETTLE_S)
-        cpu = time.process_time()
+        cpu.start()
         seconds = drive(sock, stream.lines, answers, window=window)
-        cpu = time.process_time() - cpu
+        cpu.stop(stream.lines.ends.size)
         fault = _answer_fault(answers, stream)
         clear_book(sock, answers, stream.symbols)
     return {
         "per_s": stream.lines.ends.size / seconds,
         "fault": fault,
-        "generator_cpu_share": cpu / seconds,
+        "cpu_ns": cpu.ns_per_operation,
     }
 
 
 def echo_bulk(
-    host: str, port: int, mix: str, operations: int | None, window: int
+    host: str, port: int, mix: str, operations: int | None, window: int, pids: dict[str, int]
 ) -> dict[str, Any]:
     """Send the same bytes to the echo."""
-    lines = stream_of(mix, operations).lines
+    lines, cpu = stream_of(mix, operations).lines, _CpuUse(pids)
     with connect(host, port) as sock:
-        cpu = time.process_time()
+        cpu.start()
         seconds = drive(sock, lines, Echoes(lines.data, lines.ends), window=window)
-        cpu = time.process_time() - cpu
-    return {"per_s": lines.ends.size / seconds, "fault": "", "generator_cpu_share": cpu / seconds}
+        cpu.stop(lines.ends.size)
+    return {"per_s": lines.ends.size / seconds, "fault": "", "cpu_ns": cpu.ns_per_operation}
 
 
 def rate(

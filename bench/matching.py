@@ -128,6 +128,10 @@ def bench_book(quick: bool = False) -> list[Row]:
             note=f"floor: bare ladder; baseline: {peer}, {peer_ratio:.1f}× the ladder",
         )
         rows.append(row)
+    measured, void = matching_pairs("growth", pairs, operations)
+    rows.append(
+        measured.row("matching growth", "ns/op", void=void, note="adds only, 10 % trade on entry")
+    )
     rows.append(_growth_row("growth of the book 10³ → 10⁶", "resting_1e3", "resting_1e6", quick))
     rows.append(_growth_row("growth 1 → 1,000 symbols", "symbols_1", "symbols_1000", quick))
     return rows

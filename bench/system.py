@@ -10,11 +10,13 @@ The exchange is the real one: engine.topology in processes of its own, with the 
 already up is not disturbed.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.config import Config
 from engine.sharding import plan_placement
@@ -43,6 +45,7 @@ class System:
 
     config: Config
     cores: Cores
+    pids: dict[str, int]  # role -> process of the exchange
 
     @property
     def host(self) -> str:
@@ -75,10 +78,30 @@ def cores_of(config: Config) -> Cores:
     return Cores(placement.door_cores[0], placement.shard_cores[0])
 
 
+def cpu_ns(pid: int) -> int:
+    """CPU nanoseconds a process has used, all its threads; 0 where the kernel does not tell."""
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            total += int(path.read_text().split()[0])
+    return total
+
+
+def _role_pids(supervisor: int) -> dict[str, int]:
+    # The supervisor's children by role: `run.py _child ROLE INDEX`.
+    roles = {}
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    for pid in children.read_text().split() if children.exists() else []:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"_child" in words:
+            roles[words[words.index(b"_child") + 1].decode()] = int(pid)
+    return roles
+
+
 @contextmanager
 def exchange(idle: str = IDLE, roles: Sequence[str] = ROLES) -> Iterator[System]:
     """Run the exchange for a while; it is stopped, in order, when the block ends."""
     config = bench_config(idle)
     cores = cores_of(config)
     with start_in_background(config, roles) as handle:
-        yield System(handle.config, cores)
+        yield System(handle.config, cores, _role_pids(handle.process.pid))

@@ -9,9 +9,9 @@ unanswered orders lets them; the clock runs from the first byte to the last ackn
 acknowledgement is matched to its order by client id, and the fills reported on the wire are
 folded to the workload's trades, volume and checksum: a wrong answer voids the figure.
 
-The figure includes the load generator: on two cores it shares one with the shard or the gateway,
-and takes a good part of it (`generator_cpu_share`). A regression means more work per order in
-codec, gateway, shard or kernel; the shares in the details say on which core. The same through the
+The figure includes the load generator: on two cores it shares one with the shard. The CPU time each
+process took per order stands beside it. A regression means more work per order in codec, gateway,
+shard or kernel, and those times say where; the shard's contain its spinning. The same through the
 rings alone, without gateway and TCP, is the row "through the shard process".
 """
 
@@ -66,25 +66,35 @@ class _Load:
 
     def thing(self) -> dict[str, Any]:
         system = self._system
-        return self._generator.call("bulk", port=system.port, token=system.token, **self._work)
+        work = self._work | {"pids": system.pids}
+        return self._generator.call("bulk", port=system.port, token=system.token, **work)
 
     def floor(self) -> dict[str, Any]:
         self._echo.resume()
-        result = self._generator.call("echo_bulk", port=self._echo.port, **self._work)
+        work = self._work | {"pids": {"echo": self._echo.process.pid}}
+        result = self._generator.call("echo_bulk", port=self._echo.port, **work)
         self._echo.pause()
         return result
 
 
 def _row(mix: str, results: list[tuple[dict[str, Any], dict[str, Any]]]) -> Row:
     faults = [arm["fault"] for pair in results for arm in pair if arm["fault"]]
-    shares = [thing["generator_cpu_share"] for thing, _ in results]
+    cpu = {
+        f"{arm}_cpu_ns_per_order": {
+            name: round(statistics.median(pair[k]["cpu_ns"][name] for pair in results))
+            for name in results[0][k]["cpu_ns"]
+        }
+        for k, arm in enumerate(("exchange", "floor"))
+    }
+    spent = ", ".join(f"{n} {ns:,}" for n, ns in cpu["exchange_cpu_ns_per_order"].items())
     return Pairs([a["per_s"] for a, _ in results], [b["per_s"] for _, b in results]).row(
         f"JSON/TCP orders acknowledged, {mix}",
         "orders/s",
         targets=(value_at_least(TARGET_PER_S, "orders/s"), ratio_at_least(TARGET_RATIO)),
         void=faults[0] if faults else "",
-        note=f"floor: echo of the same bytes; window {WINDOW}, generator on the shard's core",
-        details={"generator_cpu_share": round(statistics.median(shares), 2)},
+        note=f"floor: echo of the same bytes; window {WINDOW}, generator on the shard's core; "
+        f"CPU ns per order: {spent}",
+        details=cpu,
     )
 
 

@@ -37,8 +37,11 @@ def test_bulk_over_the_wire_is_answered_order_by_order(
     system: System, generator: Generator
 ) -> None:
     for _ in range(2):  # the second run finds an empty book again
-        result = generator.call("bulk", mix="tiny", operations=None, window=256, **_wire(system))
+        result = generator.call(
+            "bulk", mix="tiny", operations=None, window=256, pids=system.pids, **_wire(system)
+        )
         assert result["fault"] == ""
+        assert set(result["cpu_ns"]) == {"generator", "shard", "gateway", "feed"}
         assert result["per_s"] > 0
 
 

@@ -89,7 +89,7 @@ def test_group_that_fails_is_named_and_makes_the_run_fail(
     stubbed: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert report.main(["feed"]) == 1
-    assert "FAILED feed: no feed here" in capsys.readouterr().err
+    assert "FAILED feed: RuntimeError: no feed here" in capsys.readouterr().err
 
 
 def test_saved_run_becomes_the_page(

@@ -145,10 +145,13 @@ def test_generator_process_measures_the_echo_and_ends_with_its_block() -> None:
     core = cores_available()[0]
     with echo_server(core) as echo, Generator(core) as generator:
         work = {"host": "127.0.0.1", "port": echo.port, "mix": "tiny"}
-        bulk = generator.call("echo_bulk", operations=None, window=512, **work)
+        pids = {"echo": echo.process.pid}
+        bulk = generator.call("echo_bulk", operations=None, window=512, pids=pids, **work)
         paced = generator.call("echo_round_trip", operations=50, per_s=2000, **work)
     assert bulk["per_s"] > 0
     assert not bulk["fault"]
+    assert set(bulk["cpu_ns"]) == {"echo", "generator"}
+    assert all(ns > 0 for ns in bulk["cpu_ns"].values())
     assert 0 < paced["p50"] <= paced["p99"] <= paced["max"]
     assert not paced["fault"]
 
@@ -156,12 +159,9 @@ def test_generator_process_measures_the_echo_and_ends_with_its_block() -> None:
 def test_generator_reports_an_error_and_lives_on() -> None:
     core = cores_available()[0]
     with Generator(core) as generator:
+        work = {"host": "127.0.0.1", "mix": "tiny", "operations": 10, "window": 4, "pids": {}}
         with pytest.raises(GeneratorError, match="ConnectionRefused"):
-            generator.call(
-                "echo_bulk", host="127.0.0.1", port=9, mix="tiny", operations=10, window=4
-            )
+            generator.call("echo_bulk", port=9, **work)
         with echo_server(core) as echo:
-            result = generator.call(
-                "echo_bulk", host="127.0.0.1", port=echo.port, mix="tiny", operations=10, window=4
-            )
+            result = generator.call("echo_bulk", port=echo.port, **work)
     assert not result["fault"]

@@ -156,14 +156,17 @@ _helper_names: set[str] = set()
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a part of a kernel; always inlined into its callers. Python cannot call it
-    (TypeError), kernels can.
+    """Compile a part of a kernel; always inlined into its callers, but in the check flavour.
+    Python cannot call it (TypeError), kernels can.
     """
     if JIT_DISABLED:
         return function
-    _helper_names.add(function.__qualname__)
+    if not VERIFY:
+        _helper_names.add(function.__qualname__)
+    # Bounds checks make each function several times longer: all of them inlined took over 300 s to
+    # compile, calls take 27 s.
     compiled = njit(
-        forceinline=True,
+        forceinline=not VERIFY,
         _nrt=False,
         boundscheck=VERIFY,
         no_cpython_wrapper=True,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,19 @@ import orjson
 
 from engine.config import Account, Config, GatewayLimits, Instrument, Rings, ShardLimits, Throttle
 from engine.local import LocalExchange
-from engine.records import BOOK_TOP, COMMAND, EVENT_SLOT, TOP_LEVELS, Phase, pack_name
+from engine.records import (
+    BOOK_TOP,
+    COMMAND,
+    EVENT,
+    EVENT_SLOT,
+    SYMBOL_INDEX_BITS,
+    TOP_LEVELS,
+    CommandKind,
+    EventKind,
+    Phase,
+    Reason,
+    pack_name,
+)
 from engine.shm_ring import (
     COMMITTED,
     CONSUMER_POSITION,
@@ -78,24 +90,41 @@ class StandIn:
         self.events = EventRings.create(config.instance, config.shards, rings.event_capacity)
         self.tops = np.zeros(config.shards * config.shard.symbols_max, BOOK_TOP)
         self.seen: list[Any] = []  # every COMMAND taken
-        self.shards = []
-        for shard in range(config.shards):
-            mine = tuple(
-                i for i in config.instruments if shard_of_name(i.symbol, config.shards) == shard
-            )
-            exchange = LocalExchange(
-                mine, accounts=len(config.accounts), limits=config.shard,
-                unknown_symbol=config.unknown_symbol,
-                template=config.template, shard=shard,
-            )  # fmt: skip
-            self.shards.append(exchange)
-            self._publish(shard, exchange.startup_events, None)
-            for instrument in mine:
-                self.top(shard, instrument.symbol)
+        self.shards: list[Any] = []
+        self.start()
         self.fds = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(config.shards)]
         self.reader_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.logons = 0
         self.up = [True] * config.shards
+
+    def start(self) -> None:
+        """Make the shards and list the instruments."""
+        config = self.config
+        for shard in range(config.shards):
+            mine = self.instruments_of(shard)
+            exchange = LocalExchange(
+                mine,
+                accounts=len(config.accounts),
+                limits=config.shard,
+                unknown_symbol=config.unknown_symbol,
+                template=config.template,
+                shard=shard,
+            )
+            self.shards.append(exchange)
+            self._publish(shard, exchange.startup_events, None)
+            for instrument in mine:
+                self.top(shard, instrument.symbol)
+
+    def instruments_of(self, shard: int) -> tuple[Instrument, ...]:
+        """The configured instruments whose place is this shard."""
+        config = self.config
+        return tuple(
+            i for i in config.instruments if shard_of_name(i.symbol, config.shards) == shard
+        )
+
+    def step(self, shard: int, command: Any) -> Any:
+        """Run one command; returns its events."""
+        return self.shards[shard].step(np.array([command], COMMAND))
 
     def parts(self, **changes: Any) -> GatewayParts:
         """What topology would hand to a gateway."""
@@ -134,9 +163,7 @@ class StandIn:
             for producer in range(1, self.config.rings.producers):
                 for command in self.take(shard, producer):
                     self.seen.append(command)
-                    self._publish(
-                        shard, self.shards[shard].step(np.array([command], COMMAND)), command
-                    )
+                    self._publish(shard, self.step(shard, command), command)
                     done += 1
         return done
 
@@ -191,6 +218,29 @@ class StandIn:
             rings.unlink()
 
 
+class SessionsOnly(StandIn):
+    """Shards that open sessions and do nothing else: for tests of the codec, without the engine."""
+
+    def start(self) -> None:
+        for shard in range(self.config.shards):
+            for index, instrument in enumerate(self.instruments_of(shard), 1):
+                top = self.tops[shard * self.config.shard.symbols_max + index]
+                top["symbol"] = pack_name(instrument.symbol)
+                top["symbol_id"] = shard << SYMBOL_INDEX_BITS | index
+                top["tick"], top["lot"] = instrument.tick_units, instrument.lot_units
+                top["px_max"] = instrument.px_max
+
+    def step(self, shard: int, command: Any) -> Any:
+        event = np.zeros(1, EVENT)
+        if command["kind"] != CommandKind.SESSION_OPEN:
+            return event[:0]
+        event["kind"], event["reason"] = EventKind.ACCOUNT, Reason.SESSION_OPENED
+        event["account"], event["session"] = command["account"], 7
+        event["account_seq"], event["amount"] = 1, command["logon"]
+        event["text"][0] = command["text"]
+        return event
+
+
 class FakeClient(Client):
     """A connection that is a list."""
 
@@ -214,9 +264,14 @@ class FakeClient(Client):
 class Bench:
     """A desk with a stand-in exchange and clients made of lists."""
 
-    def __init__(self, config: Config | None = None, **parts: Any) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        exchange: Callable[[Config], StandIn] = StandIn,
+        **parts: Any,
+    ) -> None:
         self.config = config or make_config()
-        self.exchange = StandIn(self.config)
+        self.exchange = exchange(self.config)
         self.later: list[Any] = []
         self.desk = Desk(
             self.exchange.parts(**parts), lambda delay, call: self.later.append((delay, call))

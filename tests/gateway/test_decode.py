@@ -23,14 +23,16 @@ from gateway.state import (
     R_SHARDS,
 )
 from tests.gateway.lines import ODD_VALUES, line, stream
-from tests.gateway.support import PRODUCER, Bench, FakeClient, make_config
+from tests.gateway.support import PRODUCER, Bench, FakeClient, SessionsOnly, make_config
+
+pytestmark = [pytest.mark.flavour]
 
 
 class Pair:
     """Two gateways with the same session: one as it is, one whose fast path is switched off."""
 
     def __init__(self, ids: str, **changes: Any) -> None:
-        self.benches = [Bench(make_config(**changes)) for _ in range(2)]
+        self.benches = [Bench(make_config(**changes), SessionsOnly) for _ in range(2)]
         self.clients = [bench.log_on(ids=ids) for bench in self.benches]
         slow = self.benches[1].desk.rings
         decode = slow.decode
@@ -198,7 +200,7 @@ def test_plain_orders_take_the_fast_path(pair: Pair) -> None:
 # ------------------------------------------------------------------------------- cutting the bytes
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    made = Bench()
+    made = Bench(exchange=SessionsOnly)
     yield made
     made.close()
 
@@ -254,7 +256,7 @@ def test_any_cuts_give_the_same_result(
 def test_line_over_64_kib_ends_the_connection_however_it_is_cut() -> None:
     with_cuts = []
     for size in (70_000, 1000):
-        bench = Bench()
+        bench = Bench(exchange=SessionsOnly)
         client = bench.log_on()
         data = b"y" * 70_000 + b'\n{"type":"limits"}\n'
         for start in range(0, len(data), size):

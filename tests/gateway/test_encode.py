@@ -41,7 +41,7 @@ from gateway.state import (
     S_CURSOR,
 )
 from tests.gateway.reference import report
-from tests.gateway.support import INSTRUMENTS, Bench, make_config
+from tests.gateway.support import INSTRUMENTS, Bench, SessionsOnly, make_config
 
 pytestmark = [pytest.mark.flavour, pytest.mark.nojit]
 
@@ -60,7 +60,7 @@ class Reports:
     """
 
     def __init__(self, capacity: int = 4096) -> None:
-        self.bench = Bench(make_config())
+        self.bench = Bench(make_config(), SessionsOnly)
         desk = self.bench.desk
         self.desk, self.state, self.view = desk, desk.state, desk.view
         self.codec: Codec = desk.rings

@@ -49,7 +49,7 @@ from gateway.state import (
 
 TICK_S = 0.1
 BULK_BYTES = 4096  # a receive of more is a bulk sender's
-SLOW_LINES_MAX = 64  # about 3 ms of Python
+SLOW_LINES_MAX = 8  # 0.1 to 0.3 ms of Python, then it is another client's turn
 OVERSIZE_BYTES_MAX = 1 << 16
 STRANGER_REFUSALS_MAX = 20  # refused lines before logon
 PUMP_ROUNDS_MAX = 16

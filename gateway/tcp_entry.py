@@ -24,6 +24,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import time
@@ -43,6 +44,7 @@ BACKLOG = 1024
 STALL_BYTES = 1 << 16  # more than this waiting in user space: the client is not read from
 RECONNECT_S = 0.5
 DRAIN_S = 1.0
+DESCRIPTORS_BESIDE = 128  # rings, eventfds, the server and what Python holds
 EOF_GRACE_TICKS = 2  # a client that only stopped sending (a pipe into nc) still gets its answers
 
 
@@ -292,8 +294,18 @@ class Gateway:
         await asyncio.sleep(0)  # transports flush what was written
 
 
+def descriptors_raise(connections: int) -> None:
+    """Allow as many open files as the connections need, as far as this user may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + DESCRIPTORS_BESIDE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def serve_gateway(parts: GatewayParts) -> int:
     """Be a gateway until SIGTERM or SIGINT; returns the exit code."""
+    descriptors_raise(parts.config.gateway.connections_max)
 
     async def serve() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()

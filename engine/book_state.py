@@ -8,7 +8,9 @@ Sizes: ShardLimits. Everything is taken at start, nothing grows. Free lists are 
 replay gives the same slots.
 """
 
+import contextlib
 import dataclasses
+import mmap
 
 import numpy as np
 
@@ -239,6 +241,17 @@ class ShardState:
             raise AttributeError(name) from None
 
 
+def private_array(dtype: np.dtype, count: int) -> np.ndarray:
+    """Zeroed memory of this process alone, page-aligned, on huge pages where the kernel has them.
+
+    np.zeros begins 16 bytes into a page: a row of 64 bytes would lie on two cache lines.
+    """
+    memory = mmap.mmap(-1, max(dtype.itemsize * count, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype, count)
+
+
 def _power_of_two(count: int) -> int:
     return 1 << max(count - 1, 1).bit_length()
 
@@ -319,9 +332,9 @@ def allocate_state(
     same events.
     """
     if memory is None:
-        memory = np.zeros(state_bytes(limits), np.uint8)
+        memory = private_array(np.dtype(np.uint8), state_bytes(limits))
     if events is None:
-        events = np.zeros(_power_of_two(4 * limits.events_per_command_max), EVENT_SLOT)
+        events = private_array(EVENT_SLOT, _power_of_two(4 * limits.events_per_command_max))
     state = map_state(limits, memory, events)
     hdr = state.hdr
     for name in ("free_orders", "free_levels", "free_nodes"):

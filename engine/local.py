@@ -24,6 +24,7 @@ from engine.book_state import (
     SYMBOLS_USED,
     ShardState,
     allocate_state,
+    private_array,
     set_policy,
     small_limits,
 )
@@ -69,7 +70,9 @@ class LocalExchange:
     ) -> None:
         limits = limits or ShardLimits()
         limits.check()
-        events = np.zeros(1 << (2 * limits.events_per_command_max - 1).bit_length(), EVENT_SLOT)
+        events = private_array(
+            EVENT_SLOT, 1 << (2 * limits.events_per_command_max - 1).bit_length()
+        )
         self.limits = limits
         self.state: ShardState = allocate_state(limits, shard=shard, events=events)
         set_policy(self.state, unknown_symbol, template or Instrument("TEMPLATE"))

@@ -12,6 +12,7 @@ be used, or an empty text.
 import argparse
 import contextlib
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -27,13 +28,12 @@ import orjson
 from bench.floors.echo import multicast_receiver
 from bench.measure import percentiles_us
 from bench.reports import faults_of, outcome_of
-from bench.rings import RingClient, RingError, outcome_void
+from bench.rings import RingClient, outcome_void
 from bench.system import cpu_ns
 from bench.wire import (
     Answers,
     Echoes,
     Stream,
-    WireError,
     clear_book,
     connect,
     drive,
@@ -46,6 +46,14 @@ from bench.workload import TradeTally, named, to_commands
 from engine.jit import warm_up
 
 NICE = 5
+STAGES = (
+    "client to gateway",
+    "gateway to shard",
+    "shard to event ring",
+    "event ring to report",
+    "report to client",
+)
+_RECEIPT = re.compile(rb'"receipt":\[(\d+),(\d+),(\d+),(\d+)\]')
 _MOLD_HEADER = struct.Struct(">10sQH")
 _SETTLE_S = 0.05
 
@@ -209,6 +217,28 @@ def round_trip(
     return percentiles_us(done.latencies_ns) | {"fault": fault}
 
 
+def stages(
+    host: str, port: int, token: str, mix: str, operations: int, per_s: float
+) -> dict[str, Any]:
+    """Round trips into an empty book, with receipts: how long each stage had an order."""
+    fill = stream_of(mix, None).fill
+    lines = fill.part(0, min(operations, fill.ends.size)).each()
+    with logon(host, port, _session_name(), "bench", token, receipts=True) as sock:
+        done = ping(sock, lines, [_own_id(line) for line in lines], int(1e9 / per_s))
+        ping(sock, [b'{"type":"mass_cancel"}\n'], [b'"summary"'], 1)
+    found = [_RECEIPT.search(chunk) for chunk in done.chunks]
+    missing = sum(match is None for match in found)
+    if missing:
+        return {"fault": f"{missing} answers without a receipt"}
+    stamps = np.array([[int(n) for n in match.groups()] for match in found if match], np.int64)
+    received = done.planned_ns + done.latencies_ns
+    edges = np.column_stack([done.planned_ns, stamps, received])
+    taken = np.diff(edges, axis=1)
+    fault = "" if (taken >= 0).all() else "receipts run backwards"
+    named_stages = zip(STAGES, taken.T, strict=True)
+    return {"stages": {name: percentiles_us(ns) for name, ns in named_stages}, "fault": fault}
+
+
 def _own_id(line: bytes) -> bytes:
     # The client id as the answer will name it: the order's own, for a cancel its target.
     number = line.partition(b'id":')[2].partition(b",")[0].rstrip(b"}\n")
@@ -349,6 +379,7 @@ OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
         rate,
         round_trip,
         echo_round_trip,
+        stages,
         feed_delay,
         relay_delay,
         ring_paced,
@@ -362,7 +393,7 @@ def _serve() -> None:
         operation, arguments = orjson.loads(line)
         try:
             result = OPERATIONS[operation](**arguments)
-        except (WireError, RingError, OSError) as error:
+        except Exception as error:  # told to the parent, who decides
             result = {"error": f"{type(error).__name__}: {error}"}
         sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
         sys.stdout.buffer.flush()

@@ -106,11 +106,12 @@ def bench_wire_latency(quick: bool = False, idle: str = IDLE) -> list[Row]:
         echo.pause()
         with Generator(system.cores.doors) as generator:
             results = _round_trips(system, echo, generator, pairs, count)
+            stages = _stage_rows(system, generator, count)
         targets = {"p50": (ratio_at_most(1.6),), "p99": (ratio_at_most(3),), "p99.9": ()}
         note = (
             f"floor: uvloop echo, same client; {WIRE_RATE:,.0f}/s planned, gateway's core, {idle}"
         )
-        rows = _rows("JSON/TCP round trip", results, targets, note)
+        rows = _rows("JSON/TCP round trip", results, targets, note) + stages
         with Generator(system.cores.shard) as generator:
             rows += rate_ladder(system, generator, quick)
     return rows
@@ -132,6 +133,22 @@ def _round_trips(
 
     thing()
     return interleave(pairs, thing, floor)
+
+
+def _stage_rows(system: System, generator: Generator, count: int) -> list[Row]:
+    work = {"host": system.host, "port": system.port, "token": system.token}
+    found = generator.call("stages", mix=MIX, operations=count, per_s=WIRE_RATE, **work)
+    return [
+        Row(
+            f"stage: {name} p50",
+            times["p50"],
+            "µs",
+            void=found["fault"],
+            note=f"p99 {times['p99']:,.0f}, p99.9 {times['p99.9']:,.0f} µs; from latency receipts",
+            details=times,
+        )
+        for name, times in found.get("stages", {}).items()
+    ]
 
 
 def rate_ladder(system: System, generator: Generator, quick: bool) -> list[Row]:

@@ -51,7 +51,7 @@ class Target:
         return (
             f"{sign} {self.bound:g}×"
             if self.what == "ratio"
-            else f"{sign} {self.bound:,g} {self.unit}".strip()
+            else f"{sign} {self.bound:,.10g} {self.unit}".strip()
         )
 
     def met(self, value: float, ratio: float | None) -> bool:

@@ -108,10 +108,13 @@ def connect(host: str, port: int) -> socket.socket:
     return sock
 
 
-def logon(host: str, port: int, session: str, account: str, token: str) -> socket.socket:
+def logon(
+    host: str, port: int, session: str, account: str, token: str, *, receipts: bool = False
+) -> socket.socket:
     """Connect and log on; returns the socket once the exchange said yes."""
     sock = connect(host, port)
-    request = {"type": "logon", "account": account, "token": token, "session": session}
+    request: dict[str, str | bool] = {"type": "logon", "account": account, "token": token}
+    request |= {"session": session, "receipts": receipts}
     sock.sendall(orjson.dumps(request) + b"\n")
     received = b""
     while b"\n" not in received:
@@ -271,6 +274,7 @@ def clear_book(sock: socket.socket, answers: Answers, symbols: list[str]) -> int
 class Ping:
     """One paced series: latencies from the plan, and what came for each line."""
 
+    planned_ns: npt.NDArray[np.int64]
     latencies_ns: npt.NDArray[np.int64]
     chunks: list[bytes]
 
@@ -285,7 +289,7 @@ def ping(sock: socket.socket, lines: list[bytes], answers: list[bytes], interval
     latencies = np.zeros(len(lines), np.int64)
     chunks: list[bytes] = []
     clock: Callable[[], int] = time.monotonic_ns
-    plan = clock() + interval_ns
+    plan = first = clock() + interval_ns
     for k, (line, answer) in enumerate(zip(lines, answers, strict=True)):
         while clock() < plan:
             os.sched_yield()
@@ -299,7 +303,7 @@ def ping(sock: socket.socket, lines: list[bytes], answers: list[bytes], interval
         latencies[k] = clock() - plan
         chunks.append(chunk)
         plan += interval_ns
-    return Ping(latencies, chunks)
+    return Ping(first + np.arange(len(lines)) * interval_ns, latencies, chunks)
 
 
 def _seconds(value: float) -> bytes:

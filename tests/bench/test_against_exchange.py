@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.generator import Generator
+from bench.generator import STAGES, Generator
 from bench.system import System, exchange
 from bench.workload import GOLDEN
 from engine.jit import JIT_DISABLED
@@ -60,6 +60,12 @@ def test_round_trips_get_the_answer_to_the_order_just_sent(
 ) -> None:
     result = generator.call("round_trip", mix="tiny", operations=200, per_s=1_000, **_wire(system))
     assert result["fault"] == ""
+
+
+def test_receipts_divide_a_round_trip_into_stages(system: System, generator: Generator) -> None:
+    result = generator.call("stages", mix="tiny", operations=100, per_s=1_000, **_wire(system))
+    assert result["fault"] == ""
+    assert list(result["stages"]) == list(STAGES)
 
 
 def test_every_order_arrives_as_its_add_message_on_multicast(

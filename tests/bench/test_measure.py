@@ -91,6 +91,11 @@ def test_row_as_json_has_the_agreed_keys() -> None:
     assert data["met"] is True
 
 
+def test_targets_are_written_out() -> None:
+    assert value_at_least(1_000_000, "orders/s").text == "≥ 1,000,000 orders/s"
+    assert ratio_at_most(1.6).text == "≤ 1.6×"
+
+
 def test_percentiles_are_microseconds() -> None:
     found = percentiles_us(np.arange(1, 100_001, dtype=np.int64))
     assert found["p50"] == pytest.approx(50.0, abs=0.01)

@@ -61,7 +61,7 @@ class Directory:
     def __init__(self, state: GatewayState, config: Config) -> None:
         self.state = state
         self.config = config
-        self.symbols_max = config.shard.symbols_max
+        self.symbols_max = config.shard.symbols_max + 1  # index 0 is nobody
         self.rows: dict[str, int] = {}  # name -> first word of its row
         self.places: dict[str, int] = {}  # name -> place of its book top
         self.sorted_names: list[str] | None = None

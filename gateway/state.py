@@ -167,7 +167,7 @@ class GatewayState:
 
 def make_state(config: Config, shards: int, producer: int, reader: int) -> GatewayState:
     """Lay out the array for `shards` shards; ring capacities are set by who attaches the rings."""
-    places = shards * config.shard.symbols_max
+    places = shards * (config.shard.symbols_max + 1)  # index 0 is nobody
     hash_size = 1 << (4 * places - 1).bit_length()
     row_words = -(-(R_SHARDS + 2 * shards) // 8) * 8
     rows = config.gateway.sessions_max + 1
@@ -190,7 +190,7 @@ def make_state(config: Config, shards: int, producer: int, reader: int) -> Gatew
         H_SHARDS: shards, H_PRODUCER: producer, H_READER: reader,
         H_LINE_MAX: config.gateway.line_bytes_max,
         H_ACCOUNTS: config.shard.accounts_max, H_ROW_WORDS: row_words, H_ROWS: rows,
-        H_SYMBOLS_MAX: config.shard.symbols_max,
+        H_SYMBOLS_MAX: config.shard.symbols_max + 1,
         H_HASH_MASK: hash_size - 1, H_SESSIONS_MAX: config.shard.sessions_max + 1, H_LINKS: LINKS,
         H_HALF: OUTPUT_HALF_BYTES,
     }  # fmt: skip

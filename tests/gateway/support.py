@@ -88,7 +88,7 @@ class StandIn:
             config.instance, config.shards, rings.producers, rings.command_capacity
         )
         self.events = EventRings.create(config.instance, config.shards, rings.event_capacity)
-        self.tops = np.zeros(config.shards * config.shard.symbols_max, BOOK_TOP)
+        self.tops = np.zeros(config.shards * (config.shard.symbols_max + 1), BOOK_TOP)
         self.seen: list[Any] = []  # every COMMAND taken
         self.shards: list[Any] = []
         self.start()
@@ -192,7 +192,7 @@ class StandIn:
             (i for i in self.config.instruments if i.symbol == symbol), self.config.template
         )
         symbol_id = exchange.symbol_id(symbol)
-        top = self.tops[shard * self.config.shard.symbols_max + (symbol_id & 0xFFFF)]
+        top = self.tops[shard * (self.config.shard.symbols_max + 1) + (symbol_id & 0xFFFF)]
         top["symbol"], top["symbol_id"] = pack_name(symbol), symbol_id
         top["tick"], top["lot"], top["px_max"] = (
             instrument.tick_units,
@@ -224,7 +224,7 @@ class SessionsOnly(StandIn):
     def start(self) -> None:
         for shard in range(self.config.shards):
             for index, instrument in enumerate(self.instruments_of(shard), 1):
-                top = self.tops[shard * self.config.shard.symbols_max + index]
+                top = self.tops[shard * (self.config.shard.symbols_max + 1) + index]
                 top["symbol"] = pack_name(instrument.symbol)
                 top["symbol_id"] = shard << SYMBOL_INDEX_BITS | index
                 top["tick"], top["lot"] = instrument.tick_units, instrument.lot_units

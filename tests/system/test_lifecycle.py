@@ -213,6 +213,8 @@ def test_two_shards_serve_their_own_symbols() -> None:
             assert (accepted["type"], accepted["symbol"]) == ("accepted", instrument.symbol)
             assert wire.hear()["type"] == "booked"
             seen.add(accepted["shard"])
+            book = wire.ask(type="book", symbol=instrument.symbol)
+            assert [row[::2] for row in book["bids"]] == [["10.00", 1]], "the top of another book"
         assert seen == {0, 1}
         wire.close()
 

@@ -225,6 +225,10 @@ class Desk(OrderDesk):
         client.pause()
         self.waiting.append(client)
 
+    def impatient(self) -> bool:
+        """Whether a client waits for something that may happen any moment."""
+        return any(not client.stalled for client in self.waiting)
+
     def retry(self) -> int:
         """Try the waiting clients once more; returns how many commands that published."""
         published = 0

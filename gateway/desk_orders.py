@@ -34,7 +34,8 @@ from gateway.state import (
     R_SHARDS,
 )
 
-FULL_WAIT_NS = 20_000_000
+# Longer than a busy machine keeps a process off its core; what is dead is found otherwise.
+FULL_WAIT_NS = 250_000_000
 AHEAD_MAX = 1024  # commands; with about 1.5 reports of 230 bytes each a third of output_bytes_max
 
 

@@ -195,7 +195,7 @@ class Gateway:
         if worked:
             self.busy_until = now + YIELD_NS
         elif self.mode != "spin":
-            if self.mode == "park" or (now > self.busy_until and not desk.waiting):
+            if (self.mode == "park" or now > self.busy_until) and not desk.impatient():
                 codec.sleep_announce()
                 if not codec.behind():
                     self.polling = False
@@ -221,8 +221,10 @@ class Gateway:
     def received(self, client: TcpClient, count: int) -> None:
         """Bytes of a client lie in the receive buffer."""
         published = self.desk.on_bytes(client, count)
-        if 0 < published <= SPIN_COMMANDS_MAX:
-            self.desk.pump(SPIN_NS)
+        if published:
+            # Also after bulk: the loop reads a busy socket many times before it turns to _poll,
+            # and the event ring would come round meanwhile.
+            self.desk.pump(SPIN_NS if published <= SPIN_COMMANDS_MAX else 0)
         if published or client.backlog is not None:
             self.busy_until = time.monotonic_ns() + YIELD_NS
             self.awake()

@@ -5,7 +5,7 @@ socket, no waiting.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,7 @@ def test_order_before_logon_is_refused_201(desk: Bench) -> None:
 def test_stranger_who_goes_on_being_refused_is_closed(desk: Bench) -> None:
     client = desk.connect()
     desk.feed(client, b"x\n" * 30)
+    desk.settle()
     assert client.hung_up
     assert len(codes(desk.heard(client))) == 20
 
@@ -319,8 +320,11 @@ def fill_ring(made: Bench, client: FakeClient) -> int:
     return capacity + 1
 
 
-def wait_stuck() -> None:
-    time.sleep(0.025)
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """BUSY after 10 ms instead of 250; returns how to wait so long."""
+    monkeypatch.setattr("gateway.desk_orders.FULL_WAIT_NS", 10_000_000)
+    return lambda: time.sleep(0.012)
 
 
 def test_full_ring_waits_and_goes_on_when_the_shard_does(desk: Bench) -> None:
@@ -335,11 +339,13 @@ def test_full_ring_waits_and_goes_on_when_the_shard_does(desk: Bench) -> None:
     assert answers[-1]["id"] == number
 
 
-def test_ring_that_stays_full_is_busy_and_latches_the_id(desk: Bench) -> None:
+def test_ring_that_stays_full_is_busy_and_latches_the_id(
+    desk: Bench, hurried: Callable[[], None]
+) -> None:
     client = desk.log_on()
     number = fill_ring(desk, client)
     desk.feed(client, orjson.dumps(order(number)) + b"\n" + orjson.dumps(order(number + 1)) + b"\n")
-    wait_stuck()
+    hurried()
     desk.desk.retry()
     answers = desk.heard(client)
     assert [(a["code"], a["id"], a["seq"]) for a in answers] == [
@@ -360,11 +366,11 @@ def test_ring_that_stays_full_is_busy_and_latches_the_id(desk: Bench) -> None:
     assert len(desk.exchange.shards[0].orders("AAPL", 0)) == number + 2
 
 
-def test_closed_gate_is_busy(desk: Bench) -> None:
+def test_closed_gate_is_busy(desk: Bench, hurried: Callable[[], None]) -> None:
     client = desk.log_on()
     desk.exchange.commands.gate(0, True)
     desk.feed(client, orjson.dumps(order(1)) + b"\n")
-    wait_stuck()
+    hurried()
     desk.desk.retry()
     assert codes(desk.heard(client)) == [RejectCode.BUSY]
     desk.exchange.commands.gate(0, False)

@@ -298,7 +298,7 @@ class Bench:
             moved += self.desk.pump()
             moved += self.desk.retry()
             still = not moved and before == [len(c.backlog or b"") for c in self.desk.clients]
-            # A turn may end by its share of time with lines left: rest is several turns without motion.
+            # A turn may end by its share of time with lines left: several quiet turns are rest.
             quiet = quiet + 1 if still else 0
             if quiet == 3:
                 return

@@ -1,7 +1,8 @@
-"""Bad input against the running exchange: codes, disconnects, an unchanged book, and another client that is served on.
+"""Bad input against the running exchange: codes, disconnects, an unchanged book, others served on.
 
-The rows of tests/gateway/test_bad_input.py over real sockets, and what needs a real system: a full book, a shard that does not
-take commands, readers that do not read, thousands of idle connections, a flood beside an honest client.
+The rows of tests/gateway/test_bad_input.py over real sockets, and what needs a real system: a full
+book, a shard that does not take commands, readers that do not read, thousands of idle connections,
+a flood beside an honest client.
 """
 
 import contextlib
@@ -57,6 +58,7 @@ orders_per_s = 0
 cancels_per_s = 0
 """
 ORDER = {"symbol": "AAPL", "side": "buy", "qty": 1, "price": "100.00"}
+CANCEL = {"type": "cancel", "symbol": "AAPL", "order_id": 5}  # of nothing: 501
 
 
 class Line:
@@ -272,9 +274,7 @@ def test_flood_over_the_rate_is_refused_then_logged_out(exchange: Running) -> No
                 key = answer.get("code", answer["type"])
                 codes[key] = codes.get(key, 0) + 1
         assert set(codes) <= {501, 206, "logout"}
-        assert (
-            2900 < codes[501] < 4500
-        )  # the bucket of cancels: 3 s of 1000, and what refills meanwhile
+        assert 2900 < codes[501] < 4500  # a bucket of 3 s of 1000, and what refills meanwhile
 
 
 def round_trips(line: Line, count: int = 150) -> float:
@@ -282,7 +282,7 @@ def round_trips(line: Line, count: int = 150) -> float:
     taken = []
     for _ in range(count):
         start = time.perf_counter()
-        line.ask({"type": "cancel", "symbol": "AAPL", "order_id": 5})
+        line.ask(CANCEL)
         taken.append(time.perf_counter() - start)
     return sorted(taken)[count * 99 // 100]
 

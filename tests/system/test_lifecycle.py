@@ -20,7 +20,9 @@ from engine.segment import process_start_time
 from engine.topology import Handle, StartError, start_in_background
 
 SHM = Path("/dev/shm")
-WAIT_S = 20.0
+WAIT_S = 60.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # each starts real processes
 
 
 def small_config(name: str, feed_port: int, **changes: object) -> Config:

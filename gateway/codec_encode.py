@@ -23,6 +23,7 @@ from its comma on, which becomes the brace.
 import numpy as np
 
 from engine.atomics import CLOCK_MONOTONIC, clock_ns, cpu_pause, sched_yield, store_release
+from engine.counters import HISTOGRAM_WORDS, histogram_record
 from engine.jit import helper, kernel, register_warmup
 from engine.records import (
     EVENT_SLOT,
@@ -36,6 +37,7 @@ from engine.shm_ring import (
     position_diff,
 )  # fmt: skip
 from gateway.codec_report import (
+    FLAG_LAST,
     KIND_FILL,
     KIND_LISTED,
     KIND_REJECTED,
@@ -55,6 +57,7 @@ from gateway.state import (
     H_GATEWAY_OUT,
     H_GATHERED,
     H_HALF,
+    H_HISTOGRAM_BASE,
     H_LINK_BASE,
     H_LINK_COUNT,
     H_LINKS,
@@ -157,6 +160,9 @@ def event_route(words, event, shard, out, p):
             link_report(words, row, begin, p - begin)
         row = words[row + R_NEXT]
     words[H_TOTAL_REPORTS] += 1
+    if np.int64(event["flags"]) & FLAG_LAST and event["receipt_gateway_in"] > 0:
+        taken = words[H_GATEWAY_OUT] - np.int64(event["receipt_gateway_in"])
+        histogram_record(words, words[H_HISTOGRAM_BASE], taken)
     return p
 
 
@@ -344,7 +350,8 @@ def events_behind(words, ctrl):
 
 
 def _warm_up() -> None:
-    words = np.zeros(256, np.int64)
+    words = np.zeros(256 + HISTOGRAM_WORDS, np.int64)
+    words[H_HISTOGRAM_BASE] = 256
     words[H_SHARDS] = 1
     words[H_EVENT_CAPACITY] = 2
     words[H_SHARD_BASE] = 128

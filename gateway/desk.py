@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from engine.counters import State
+from engine.counters import HISTOGRAM_WORDS, State
 from engine.records import EventKind, Reason, RejectCode
 from engine.shm_ring import CommandRings, EventRings
 from gateway.codec import IDLE, LAPPED, MORE, RECEIVE_BYTES, SLOW, SPECIAL, UNKNOWN, Codec
@@ -34,10 +34,11 @@ from gateway.codec_tables import BOOK, HEARTBEAT, INSTRUMENTS, LOGON, LOGOUT, TE
 from gateway.connection import Client
 from gateway.desk_orders import AHEAD_MAX, OrderDesk
 from gateway.errors import Refusal
-from gateway.parts import GatewayParts
+from gateway.parts import HISTOGRAM_LABELS, GatewayParts
 from gateway.queries import limits_table, throttle_table
 from gateway.session import Session, Stage
 from gateway.state import (
+    H_HISTOGRAM_BASE,
     H_LINE_END,
     H_TOTAL_COMMANDS,
     H_TOTAL_LAPS,
@@ -56,6 +57,7 @@ PUMP_ROUNDS_MAX = 16
 STALL_S = 5.0  # a client whose reports pile up this long is dropped: it reads under 10 kB/s
 SPIN_NS = 10_000
 SPIN_COMMANDS_MAX = 8  # more at once is a bulk sender: it does not wait for the first answer
+(ROUND_TRIP,) = HISTOGRAM_LABELS
 _COUNTED = (
     ("lines", H_TOTAL_LINES), ("commands", H_TOTAL_COMMANDS), ("reports", H_TOTAL_REPORTS),
     ("laps", H_TOTAL_LAPS), ("events_lost", H_TOTAL_LOST),
@@ -131,6 +133,7 @@ class Desk(OrderDesk):
         published.
         """
         client.heard = self.ticks
+        self.bytes_in += count
         start = self.buffer.offset
         carry = client.carry
         if carry:
@@ -434,5 +437,9 @@ class Desk(OrderDesk):
         }
         values |= {label: self.view[word] for label, word in _COUNTED}
         values |= {"heartbeat_ns": time.monotonic_ns(), "state": int(State.RUNNING)}
+        values |= {"bytes_in": self.bytes_in, "bytes_out": self.bytes_out}
         for label in values.keys() & set(block.labels):
             block.set(label, values[label])
+        if ROUND_TRIP in block.histograms:
+            base = self.view[H_HISTOGRAM_BASE]
+            block.histogram(ROUND_TRIP)[:] = self.state.words[base : base + HISTOGRAM_WORDS]

@@ -44,6 +44,7 @@ class DeskBase:
         self.clients: set[Client] = set()
         self.ticks = 0
         self.counts = dict.fromkeys(COUNTS, 0)
+        self.bytes_in = self.bytes_out = 0
         self.codec: Codec | None = None
         own = iter(range(1, 1 << 31))
         self.sessions = SessionTable(self.config, parts.next_logon or (lambda: next(own)))

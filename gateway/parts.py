@@ -22,13 +22,16 @@ class GatewayParts:
     """All that a gateway needs from outside. Rings may be None: the shards are absent, `reconnect`
     is asked each 0.5 s.
 
-    tops: BOOK_TOP[shards * (symbols_max + 1)] (BookTops.records), place of a symbol:
-    shard * (symbols_max + 1) + index. shard_fds, reader_fd: eventfds; the gateway signals the former when a shard sleeps and
-    sleeps on the latter. next_logon: a number higher than any it gave before, over all gateways of
-    the instance and all restarts. reconnect: gives the parts with rings once the shards are there,
-    else None. shard_up: whether a shard serves (heartbeat); None: always. Asked each 0.1 s, must be
-    cheap. deep_book(symbol_id, depth): rows (price ticks, lots, orders) of both sides, for books
-    deeper than BOOK_TOP; or None. on_ready(port) is called once, when connections are accepted.
+    tops: BOOK_TOP[shards * (symbols_max + 1)] (BookTops.records); place of a symbol: shard *
+        (symbols_max + 1) + index, index 0 is nobody.
+    shard_fds, reader_fd: eventfds; the gateway signals the former when a shard sleeps and sleeps
+        on the latter.
+    next_logon: a number higher than any it gave before, over all gateways and restarts.
+    reconnect: gives the parts with rings once the shards are there, else None.
+    shard_up: whether a shard serves (heartbeat); None: always. Asked each 0.1 s, must be cheap.
+    deep_book(symbol_id, depth): rows (price ticks, lots, orders) of both sides, for books deeper
+        than BOOK_TOP; or None.
+    on_ready(port) is called once, when connections are accepted.
     """
 
     config: Config

@@ -18,6 +18,7 @@ arrays several microseconds. One process, one thread: nothing here is atomic. La
     names      rows of NAME_WORDS at shard * sessions_max + slot: session name as JSON text
     links      rows of LINK_WORDS: one report on its way to one session
     writes     rows of WRITE_WORDS: (session row, first byte, end byte) of the encoder's output
+    histogram  round trips, in the layout of engine/counters.py
 
 Decimals: a tick of 0.05 is mantissa 5 and 2 decimals, a lot of 1000 is mantissa 1000 and 0
 decimals. Mantissas stay below 2**31, so that mantissa * ticks cannot overflow; an instrument beyond
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import Config
+from engine.counters import HISTOGRAM_WORDS
 from engine.records import CLIENT_TEXT_BYTES
 
 # ------------------------------------------------------------------------------- header
@@ -56,6 +58,7 @@ H_TOUCHED = 30  # encode: list of session rows with reports; 0 ends it
 H_STAMP_VALUE, H_STAMP_AT = 31, 32  # encode: the last time stamp written, and where
 H_GATEWAY_OUT = 33
 H_LINK_COUNT, H_GATHERED = 35, 36  # encode: links in use, bytes they stand for
+H_HISTOGRAM_BASE = 37  # encode: gateway in to gateway out, of each command's last report
 H_PUBLISHED = 34  # decode: commands published in this call
 H_TOTAL_LINES, H_TOTAL_COMMANDS, H_TOTAL_REPORTS, H_TOTAL_LAPS, H_TOTAL_LOST = 40, 41, 42, 43, 44
 
@@ -180,6 +183,7 @@ def make_state(config: Config, shards: int, producer: int, reader: int) -> Gatew
         H_NAME_BASE: shards * (config.shard.sessions_max + 1) * NAME_WORDS,
         H_LINK_BASE: (LINKS + ROWS_PER_ACCOUNT_MAX + 1) * LINK_WORDS,
         H_WRITE_BASE: (rows + 1) * WRITE_WORDS,
+        H_HISTOGRAM_BASE: HISTOGRAM_WORDS,
     }
     words = np.zeros(HEADER_WORDS + sum(sizes.values()), np.int64)
     at = HEADER_WORDS

@@ -93,6 +93,7 @@ class TcpClient(Client, asyncio.BufferedProtocol):
         if transport is None or self.fd < 0:
             return
         self.sent = self.desk.ticks
+        self.desk.bytes_out += len(data)
         if transport.get_write_buffer_size() == 0:
             try:
                 taken = os.write(self.fd, data)

@@ -13,8 +13,10 @@ import orjson
 import pytest
 
 from engine.config import GatewayLimits
+from engine.counters import COUNT, Counters
 from engine.records import CommandFlag, CommandKind, RejectCode
 from gateway.desk import TICK_S, Desk
+from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS
 from gateway.session import Session, SessionTable, Stage, interval_ns
 from gateway.state import R_LAST_ID, R_LATCH
 from tests.gateway.support import ACCOUNTS, PRODUCER, Bench, FakeClient, bench, make_config
@@ -599,3 +601,23 @@ def test_rows_are_given_back(desk: Bench) -> None:
     assert len(desk.desk.sessions.free_rows) == free
     assert not desk.desk.sessions.opening
     assert not desk.desk.clients
+
+
+# ------------------------------------------------------------------------------- counters
+def test_counters_and_round_trips_are_published(desk: Bench) -> None:
+    config = desk.config
+    counters = Counters.create(
+        config.instance, {"gateway0": COUNTER_LABELS}, {"gateway0": HISTOGRAM_LABELS}
+    )
+    block = desk.desk.parts.counters = counters.block("gateway0")
+    client = desk.log_on()
+    desk.say(client, order(1), order(2), b"bad")
+    desk.desk.tick()
+    seen = block.snapshot()
+    assert (seen["connections"], seen["sessions"], seen["rejects"]) == (1, 1, 1)
+    assert seen["commands"] == 3  # the logon is one
+    assert seen["lines"] >= 2
+    assert seen["bytes_in"] > 150
+    assert block.histogram("gateway_round_trip")[COUNT] == 2
+    counters.close()
+    counters.unlink()

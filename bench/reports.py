@@ -41,7 +41,6 @@ def _key(text: bytes) -> tuple[np.uint64, np.uint64]:
     return np.uint64(int.from_bytes(text, "big")), np.uint64((1 << 8 * len(text)) - 1)
 
 
-_ID, _ID_MASK = _key(b'"id":')
 _QTY, _QTY_MASK = _key(b'"qty":')
 _PRICE, _PRICE_MASK = _key(b'"price":')
 _ROLE, _ROLE_MASK = _key(b'"role":')
@@ -49,6 +48,7 @@ _ACCEPTED, _CANCELED, _REJECTED, _FILL, _SUMMARY = (
     int.from_bytes(word, "big") for word in (b"acce", b"canc", b"reje", b"fill", b"summ")
 )
 _MAKER_BYTE = ord("m")
+_QUOTE, _COLON, _I, _D = (ord(c) for c in '":id')
 _TYPE_AT = len(b'{"type":"')
 
 
@@ -91,6 +91,31 @@ def key_find(buffer, start, size, key, mask):
         if window & mask == key:
             return at + 1
     return -1
+
+
+@helper
+def id_find(buffer, start, size):
+    """Position after `"id":` in buffer[start:size], or -1; looks at every fifth byte or so.
+
+    The byte where the colon would be says how far the key can be at the nearest.
+    """
+    at = start + 4
+    while at < size:
+        byte = np.int64(buffer[at])
+        if byte == _COLON:
+            if buffer[at - 1] == _QUOTE and buffer[at - 2] == _D and buffer[at - 3] == _I:
+                if buffer[at - 4] == _QUOTE:
+                    return at + 1
+            at += 5
+        elif byte == _QUOTE:
+            at += 1
+        elif byte == _D:
+            at += 2
+        elif byte == _I:
+            at += 3
+        else:
+            at += 5
+    return np.int64(-1)
 
 
 @helper
@@ -177,7 +202,7 @@ def line_read(matcher, start, end, now):
         return
     if kind != _ACCEPTED and kind != _CANCELED and kind != _FILL and kind != _REJECTED:
         return
-    at = key_find(buffer, start, end, _ID, _ID_MASK)
+    at = id_find(buffer, start, end)
     order_id = number_read(buffer, at) if at >= 0 else np.int64(-1)
     if kind == _FILL:
         fill_read(matcher, start, end, order_id)

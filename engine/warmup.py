@@ -17,7 +17,7 @@ Progress = Callable[[int, int, str, float], None]
 MODULES = {
     "shard": ("engine.shard_process", "engine.live_book", "engine.local"),
     "gateway": ("gateway.tcp_entry", "engine.live_book"),
-    "feed": ("feed.publisher",),
+    "feed": ("feed.publisher", "feed.listener"),
 }
 
 

@@ -50,6 +50,20 @@ def test_each_answer_marks_the_operation_it_answers_with_its_time() -> None:
     assert faults_of(matcher) == ""
 
 
+def test_id_is_found_wherever_it_stands_and_not_in_longer_keys() -> None:
+    lines = [
+        b'{"type":"accepted","id":1,"last":true}',
+        b'{"type":"accepted","order_id":7,"id":2}',
+        b'{"type":"accepted","x":"iid::d","uid":5,"valid":9,"ids":8,"i":4,"d":6,"id":1}',
+    ]
+    for pad in range(6):
+        for line, operation in zip(lines, (0, 1, 0), strict=True):
+            matcher = new_matcher(RECORDS)
+            _read(matcher, line.replace(b',"', b',"p":"%s","' % (b"i" * pad), 1) + b"\n")
+            assert matcher.answered_ns[operation] == 5
+            assert not matcher.counts[UNMATCHED]
+
+
 def test_incomplete_line_is_left_for_the_next_read() -> None:
     matcher = new_matcher(RECORDS)
     whole, half = _line("accepted", 1), _line("accepted", 2)[:-1]

@@ -449,12 +449,14 @@ def test_top_words_are_the_record(tops: BookTops) -> None:
 
 # ---------------------------------------------------------------------------------------- compiling
 def test_every_kernel_has_one_signature_after_use(rings: CommandRings, events: EventRings) -> None:
+    before = kernel_signatures()  # tests that ran in this process may have passed other types
     warm_up()
     Producer(rings, np.int64(1), [-1, -1]).push(0, commands(1))
     EventReader(events, 0, 0).poll(np.zeros(2, EVENT_SLOT))
     shared = ("segment", "ring_words", "command_ring", "event_ring", "book_top", "counters")
     mine = {k: n for k, n in kernel_signatures().items() if k.split(".")[1] in shared}
-    assert set(mine.values()) <= {1}, mine
+    assert {k: n for k, n in mine.items() if n > max(before[k], 1)} == {}
+    assert min(mine.values()) >= 1
 
 
 def test_the_face_exports_what_it_names() -> None:

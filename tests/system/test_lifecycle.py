@@ -186,7 +186,8 @@ def test_descriptors_come_by_socket_and_only_when_the_shards_are_ready() -> None
         instance = connect_instance("lifef")
         assert instance is not None
         assert instance.config.shard == config.shard
-        assert instance.counters.block("shard0").get("symbols") == len(config.instruments)
+        block = instance.counters.block("shard0")
+        assert until(lambda: block.get("symbols") == len(config.instruments))
         assert instance.next_logon() < instance.next_logon()
         instance.close()
     assert connect_instance("lifef") is None

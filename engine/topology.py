@@ -453,7 +453,7 @@ def _feed_child(
     from feed.publisher import FeedParts, serve_feed
 
     pin(placement, None)
-    # Private reports first: woken by the same event, the feed does not push the gateway off their core.
+    # Private reports first: woken by the same event, the feed does not push the gateway aside.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     stop = StopSignals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

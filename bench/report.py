@@ -13,6 +13,7 @@ void.
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -209,6 +210,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run what the command line names; returns the exit code."""
     options = _parser().parse_args(list(argv))
+    # A terminated benchmark takes its exchange, floors and generator with it, in order.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     cores = cores_available()
     config = configuration(
         idle=options.idle,

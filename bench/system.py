@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import Config
+from engine.segment import SHM, InstanceRunning, janitor
 from engine.sharding import plan_placement
 from engine.topology import ROLES, start_in_background
 
 ACCOUNT = "bench"
 IDLE = "adaptive"
+_INSTANCE = "bench_"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def bench_config(idle: str = IDLE) -> Config:
         config.network, port=0, feed_port=30_000 + offset, directory_port=50_001 + offset % 10_000
     )
     return dataclasses.replace(
-        config, instance=f"bench_{os.getpid()}", shards=1, idle=idle, network=network
+        config, instance=f"{_INSTANCE}{os.getpid()}", shards=1, idle=idle, network=network
     ).check()
 
 
@@ -98,9 +100,23 @@ def _role_pids(supervisor: int) -> dict[str, int]:
     return roles
 
 
+def remove_dead() -> list[str]:
+    """Remove what benchmarks that were killed left in shared memory; returns the segments' names.
+
+    Instances are named by process, so no later start of the same name would do it.
+    """
+    names = {path.name.split(".")[1] for path in SHM.glob(f"ringbook.{_INSTANCE}*.*")}
+    removed = []
+    for name in sorted(names):
+        with contextlib.suppress(InstanceRunning):
+            removed += janitor(name)
+    return removed
+
+
 @contextmanager
 def exchange(idle: str = IDLE, roles: Sequence[str] = ROLES) -> Iterator[System]:
     """Run the exchange for a while; it is stopped, in order, when the block ends."""
+    remove_dead()
     config = bench_config(idle)
     cores = cores_of(config)
     with start_in_background(config, roles) as handle:

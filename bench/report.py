@@ -211,7 +211,14 @@ def main(argv: Sequence[str]) -> int:
     """Run what the command line names; returns the exit code."""
     options = _parser().parse_args(list(argv))
     # A terminated benchmark takes its exchange, floors and generator with it, in order.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return _run(options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(options: argparse.Namespace) -> int:
     cores = cores_available()
     config = configuration(
         idle=options.idle,

@@ -17,14 +17,11 @@ from engine.shm_ring import (
     EVENT_CTRL_WORDS,
     GATE,
     READER_POSITION,
-    READER_SLEEPS,
     CommandRings,
     EventRings,
     load_word,
     position_wrapped,
     ring_scan,
-    sleep_cancel,
-    sleep_prepare,
     store_word,
 )  # fmt: skip
 from gateway.codec_command import command_push, ring_rooms
@@ -35,9 +32,9 @@ from gateway.codec_encode import (
     MORE,
     SPECIAL,
     UNKNOWN,
-    events_behind,
     events_encode,
 )
+from gateway.codec_rest import ASLEEP, events_behind, sleep_end, sleep_try
 from gateway.state import (
     C_END,
     C_KIND,
@@ -126,7 +123,6 @@ class Codec:
         """Take up the rings: commands after the last one published, events from now on."""
         self.view[H_COMMAND_CAPACITY] = self.commands.capacity
         self.view[H_EVENT_CAPACITY] = self.events.capacity
-        self.sleep_flags = []
         for shard in range(self.state.shards):
             base, ring = self.state.shard_base(shard), self.commands.ring(shard, producer)
             position = int(
@@ -142,7 +138,6 @@ class Codec:
             }  # fmt: skip
             for word, value in values.items():
                 self.view[base + word] = value
-            self.sleep_flags.append(shard * EVENT_CTRL_WORDS + READER_SLEEPS + reader)
             store_word(
                 self.events.ctrl, shard * EVENT_CTRL_WORDS + READER_POSITION + 8 * reader, cursor
             )
@@ -219,12 +214,10 @@ class Codec:
         return int(events_behind(self.words, self.events.ctrl))
 
     # ------------------------------------------------------------------------------- sleeping
-    def sleep_announce(self) -> None:
-        """Ask every shard for a signal at its next event. Then look once more before sleeping."""
-        for flag in self.sleep_flags:
-            sleep_prepare(self.events.ctrl, flag)
+    def sleep_try(self, force: bool) -> bool:
+        """Announce the sleep, unless there are events, or (without `force`) answers are due."""
+        return int(sleep_try(self.words, self.commands.ctrl, self.events.ctrl, force)) == ASLEEP
 
     def sleep_end(self) -> None:
         """No signal needed any more."""
-        for flag in self.sleep_flags:
-            sleep_cancel(self.events.ctrl, flag)
+        sleep_end(self.words, self.events.ctrl)

@@ -339,16 +339,6 @@ def events_encode(words, slot_words, ctrl, copies, copy_words, out):
     return status
 
 
-@kernel
-def events_behind(words, ctrl):
-    """How many events the slowest cursor is behind."""
-    most = np.int64(0)
-    for shard in range(words[H_SHARDS]):
-        cursor = words[words[H_SHARD_BASE] + shard * SHARD_WORDS + S_CURSOR]
-        most = max(most, position_diff(events_available(ctrl, shard * EVENT_CTRL_WORDS), cursor))
-    return most
-
-
 def _warm_up() -> None:
     words = np.zeros(256 + HISTOGRAM_WORDS, np.int64)
     words[H_HISTOGRAM_BASE] = 256
@@ -360,7 +350,6 @@ def _warm_up() -> None:
     events_encode(
         words, slots.view(np.int64), ctrl, copies, copies.view(np.int64), np.zeros(64, np.uint8)
     )
-    events_behind(words, ctrl)
 
 
 register_warmup("gateway.codec_encode", _warm_up)

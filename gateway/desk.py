@@ -229,8 +229,8 @@ class Desk(OrderDesk):
         self.waiting.append(client)
 
     def impatient(self) -> bool:
-        """Whether a client waits for something that may happen any moment."""
-        return any(not client.stalled for client in self.waiting)
+        """Whether a client waits for no event, but for room in a ring, or its next turn."""
+        return any(not self._must_wait(client) for client in self.waiting)
 
     def retry(self) -> int:
         """Try the waiting clients once more; returns how many commands that published."""

@@ -6,10 +6,10 @@ Hot in `buffer_updated`, `TcpClient.send` and `_poll`. One process, one thread, 
          -> a short wait for the shard's answer, if few commands went out
          -> encode (one compiled call) -> one write per session
 
-Reports come back through `_poll`, in the manner of engine/idle.py: while there is traffic, and
-YIELD_NS after the last of it, it reschedules itself in every turn of the loop and offers the core
-between turns; then the gateway announces that it sleeps, looks once more, and waits for its eventfd
-(or a socket). `spin` never sleeps, `park` sleeps at once.
+With every command worked off, the gateway announces its sleep at once and waits in epoll, for a
+socket or its eventfd: whoever else needs the core gets it. While answers are due it looks for them
+in every turn of the loop (`_poll`), offering the core in between, and sleeps when none has come for
+YIELD_NS. `spin` never sleeps, `park` does not wait for answers.
 
 Writing goes straight to the socket while nothing waits in user space: no copy, no turn of the loop
 in between. What the kernel does not take is left to uvloop. From STALL_BYTES of that on the client
@@ -34,6 +34,7 @@ import uvloop
 
 from engine.counters import State
 from engine.idle import YIELD_NS
+from gateway.codec import Codec
 from gateway.connection import Client
 from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, TICK_S, Desk
 from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS, GatewayParts
@@ -178,33 +179,38 @@ class Gateway:
         self.awake()
 
     def awake(self) -> None:
-        """There is, or will be, something to send: look in every turn of the loop from now on."""
+        """Something may have come, or is going to: look now, and go on while answers are due."""
         if not self.polling and self.desk.codec is not None:
             self.polling = True
             self.desk.codec.sleep_end()
+            self.busy_until = time.monotonic_ns() + YIELD_NS
             self.loop.call_soon(self._poll)
 
     def _poll(self) -> None:
-        desk, codec = self.desk, self.desk.codec
-        if codec is None:
+        desk = self.desk
+        if desk.codec is None:
             self.polling = False
             return
         worked = desk.pump()
         if desk.waiting:
             worked = bool(desk.retry()) or worked
-        now = time.monotonic_ns()
         if worked:
-            self.busy_until = now + YIELD_NS
-        elif self.mode != "spin":
-            if (self.mode == "park" or now > self.busy_until) and not desk.impatient():
-                codec.sleep_announce()
-                if not codec.behind():
-                    self.polling = False
-                    return
-                codec.sleep_end()
-            else:
-                os.sched_yield()
+            self.busy_until = time.monotonic_ns() + YIELD_NS
+        elif self._rest():
+            self.polling = False
+            return
         self.loop.call_soon(self._poll)
+
+    def _rest(self) -> bool:
+        # Fall asleep if there is nothing to wait for; offer the core if there is.
+        if self.mode == "spin":
+            return False
+        if not self.desk.impatient():
+            force = self.mode == "park" or time.monotonic_ns() > self.busy_until
+            if self.desk.rings.sleep_try(force):
+                return True
+        os.sched_yield()
+        return False
 
     # ------------------------------------------------------------------------------- connections
     def admit(self, peer: object) -> str:
@@ -221,14 +227,25 @@ class Gateway:
 
     def received(self, client: TcpClient, count: int) -> None:
         """Bytes of a client lie in the receive buffer."""
+        codec = self.desk.codec
+        if codec is None:
+            self.desk.on_bytes(client, count)
+            return
+        if not self.polling:
+            codec.sleep_end()
         published = self.desk.on_bytes(client, count)
         if published:
             # Also after bulk: the loop reads a busy socket many times before it turns to _poll,
             # and the event ring would come round meanwhile.
             self.desk.pump(SPIN_NS if published <= SPIN_COMMANDS_MAX else 0)
-        if published or client.backlog is not None:
-            self.busy_until = time.monotonic_ns() + YIELD_NS
+        if not self.polling and not self._asleep_again(codec):
             self.awake()
+
+    def _asleep_again(self, codec: Codec) -> bool:
+        # The usual end of one request: its answer is out, nobody waits.
+        if self.mode == "spin" or self.desk.waiting:
+            return False
+        return codec.sleep_try(self.mode == "park")
 
     # ------------------------------------------------------------------------------- running
     async def run(self, stop: asyncio.Event) -> None:

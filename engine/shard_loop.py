@@ -87,6 +87,7 @@ CALL_NS = 10_000_000  # bound of one compiled call: signals and heartbeats wait 
 # Slots announced beyond the longest command, as a share of the ring: with that command's quarter,
 # five eighths of the ring are always safe for readers.
 INTENT_AHEAD_SHIFT = 3
+BATCH_SHARE_SHIFT = 2  # and a batch ends when it filled this share
 TOP_PERIOD_NS = 20_000  # under load a book top is rewritten at most this often
 SHARD_OUT_WORD = 26  # EVENT_SLOT.receipt_shard_out
 assert layout_offset(EVENT_SLOT, "receipt_shard_out") == SHARD_OUT_WORD * 8
@@ -165,7 +166,8 @@ def batch_clock(s, p):
 def room_for_command(s, p, first):
     """Announce and check the slots of the longest command; False ends the batch."""
     end = s[OUT_POSITION] + p.loop[EVENTS_PER_COMMAND]
-    if end - first > p.loop[EVENT_CAPACITY]:
+    # Readers must see events before they are overwritten: a batch ends in time.
+    if s[OUT_POSITION] - first > p.loop[EVENT_CAPACITY] >> BATCH_SHARE_SHIFT:
         return False
     if end > s[INTENT]:
         s[INTENT] = end + (p.loop[EVENT_CAPACITY] >> INTENT_AHEAD_SHIFT)

@@ -33,7 +33,6 @@ from typing import cast
 import uvloop
 
 from engine.counters import State
-from engine.idle import YIELD_NS
 from gateway.codec import Codec
 from gateway.connection import Client
 from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, TICK_S, Desk
@@ -42,6 +41,7 @@ from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS, GatewayParts
 __all__ = ["COUNTER_LABELS", "HISTOGRAM_LABELS", "Gateway", "GatewayParts", "serve_gateway"]
 
 BACKLOG = 1024
+ANSWER_NS = 100_000  # how long answers are looked for: a signal from another core costs half of it
 STALL_BYTES = 1 << 16  # more than this waiting in user space: the client is not read from
 RECONNECT_S = 0.5
 DRAIN_S = 1.0
@@ -183,7 +183,7 @@ class Gateway:
         if not self.polling and self.desk.codec is not None:
             self.polling = True
             self.desk.codec.sleep_end()
-            self.busy_until = time.monotonic_ns() + YIELD_NS
+            self.busy_until = time.monotonic_ns() + ANSWER_NS
             self.loop.call_soon(self._poll)
 
     def _poll(self) -> None:
@@ -195,7 +195,7 @@ class Gateway:
         if desk.waiting:
             worked = bool(desk.retry()) or worked
         if worked:
-            self.busy_until = time.monotonic_ns() + YIELD_NS
+            self.busy_until = time.monotonic_ns() + ANSWER_NS
         elif self._rest():
             self.polling = False
             return
@@ -209,7 +209,6 @@ class Gateway:
             force = self.mode == "park" or time.monotonic_ns() > self.busy_until
             if self.desk.rings.sleep_try(force):
                 return True
-        os.sched_yield()
         return False
 
     # ------------------------------------------------------------------------------- connections

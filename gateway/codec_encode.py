@@ -22,7 +22,7 @@ from its comma on, which becomes the brace.
 
 import numpy as np
 
-from engine.atomics import CLOCK_MONOTONIC, clock_ns, cpu_pause, sched_yield, store_release
+from engine.atomics import CLOCK_MONOTONIC, clock_ns, cpu_pause, store_release
 from engine.counters import HISTOGRAM_WORDS, histogram_record
 from engine.jit import helper, kernel, register_warmup
 from engine.records import (
@@ -94,7 +94,6 @@ from gateway.state import (
 )  # fmt: skip
 
 IDLE, SPECIAL, UNKNOWN, LAPPED, MORE = 0, 1, 2, 3, 4  # results
-PURE_SPIN_NS = 4_000  # then the core is offered to others between looks
 
 
 # ------------------------------------------------------------------------------- who gets it
@@ -234,10 +233,7 @@ def events_wait(words, ctrl):
         waited = clock_ns(CLOCK_MONOTONIC) - start
         if waited >= words[H_SPIN_NS]:
             return
-        if waited < PURE_SPIN_NS:
-            cpu_pause()
-        else:
-            sched_yield()
+        cpu_pause()
 
 
 @helper

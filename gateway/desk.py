@@ -118,7 +118,7 @@ class Desk(OrderDesk):
                 self.view[place] = 0
                 for session in self.sessions.shard_lost(shard):
                     self._welcome(session)
-        if any(self.shard_usable(shard) for shard in range(self.shards)):
+        if self.any_shard_usable():
             for session in [s for s in self.sessions.by_logon.values() if s.stage is Stage.WAITING]:
                 self._open(session.client, session)
 

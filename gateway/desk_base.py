@@ -68,6 +68,10 @@ class DeskBase:
         """The codec, where it is certain that the shards are there."""
         return cast(Codec, self.codec)
 
+    def any_shard_usable(self) -> bool:
+        """Whether at least one shard was up when last asked."""
+        return self.codec is not None and any(map(self.shard_usable, range(self.shards)))
+
     def shard_usable(self, shard: int) -> bool:
         """Whether the shard was up when last asked."""
         return bool(self.view[self.state.shard_base(shard) + S_UP])

@@ -49,7 +49,7 @@ class LogonDesk(DeskBase):
             self.drop(client, "logon refused")
 
     def _open(self, client: Client, session: Session) -> None:
-        if self.codec is None or not any(self.shard_usable(shard) for shard in range(self.shards)):
+        if not self.any_shard_usable():
             self.say(client, {**self._logon_head(session), "text": OFF_DUTY})
             return
         try:

@@ -29,7 +29,7 @@ import resource
 import signal
 import socket
 import time
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -45,6 +45,7 @@ BACKLOG = 1024
 ANSWER_NS = 50_000  # how long answers are looked for: a signal from another core takes 40 to 80 µs
 STALL_BYTES = 1 << 16  # more than this waiting in user space: the client is not read from
 RECONNECT_S = 0.5
+FORSAKEN_TICKS = 20  # without any shard for so long: another instance may be there
 DRAIN_S = 1.0
 DESCRIPTORS_BESIDE = 128  # rings, eventfds, the server and what Python holds
 EOF_GRACE_TICKS = 2  # a client that only stopped sending (a pipe into nc) still gets its answers
@@ -161,6 +162,7 @@ class Gateway:
         self.reader_fd = -1
         self.arrivals: dict[str, int] = {}  # connections of this second, by address
         self.server: asyncio.Server | None = None
+        self.shards_seen = 0  # tick at which a shard was up
         self._watch()
 
     # -------------------------------------------------------------------------- sleeping and waking
@@ -258,10 +260,14 @@ class Gateway:
         if parts.on_ready is not None:
             parts.on_ready(self.server.sockets[0].getsockname()[1])
         ticker = self.loop.create_task(self._ticker())
+        stopping = self.loop.create_task(stop.wait())
         try:
-            await stop.wait()
+            await asyncio.wait({ticker, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if ticker.done():
+                ticker.result()  # it never ends by itself: raises what broke it
         finally:
             ticker.cancel()
+            stopping.cancel()
             self.server.close()
             await self._drain()
             if self.reader_fd >= 0:
@@ -277,9 +283,15 @@ class Gateway:
             if self.desk.ticks * TICK_S % 1.0 < TICK_S:
                 self.arrivals.clear()
             self._ended_close()
-            if self.desk.codec is None and self.desk.ticks % round(RECONNECT_S / TICK_S) == 0:
+            if self.desk.ticks % round(RECONNECT_S / TICK_S) == 0 and self._forsaken():
                 self._reconnect()
             self.awake()
+
+    def _forsaken(self) -> bool:
+        # Whether there is no shard, and has not been for a while.
+        if self.desk.any_shard_usable():
+            self.shards_seen = self.desk.ticks
+        return self.desk.codec is None or self.desk.ticks - self.shards_seen > FORSAKEN_TICKS
 
     def _ended_close(self) -> None:
         for client in list(self.desk.clients):
@@ -293,9 +305,14 @@ class Gateway:
     def _reconnect(self) -> None:
         ask = self.desk.parts.reconnect
         parts = ask() if ask is not None else None
-        if parts is not None and parts.command_rings is not None:
-            self.desk.attach(parts)
-            self._watch()
+        if parts is None or parts.command_rings is None:
+            return
+        codec = self.desk.codec
+        if codec is not None and os.path.sameopenfile(codec.commands.fd, parts.command_rings.fd):
+            return  # the same instance, whose shards are down
+        self.desk.attach(parts)
+        self.shards_seen = self.desk.ticks
+        self._watch()
 
     async def _drain(self) -> None:
         # Everybody is told; every session is closed on its shards, however long their rings need
@@ -332,10 +349,20 @@ def serve_gateway(parts: GatewayParts) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         gateway = Gateway(parts, loop)
+
+        def broken(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            # uvloop closes the connection whose protocol raised; anything else ends the gateway.
+            loop.default_exception_handler(context)
+            if context.get("protocol") is None:
+                broke.append(context.get("message", ""))
+                stop.set()
+
+        loop.set_exception_handler(broken)
         gc.collect()
         gc.freeze()  # what lives from here on is what a collection has to look at
         await gateway.run(stop)
 
+    broke: list[str] = []
     if parts.counters is not None:
         parts.counters.set("pid", os.getpid())
         parts.counters.set("state", int(State.STARTING))
@@ -344,4 +371,4 @@ def serve_gateway(parts: GatewayParts) -> int:
     finally:
         if parts.counters is not None:
             parts.counters.set("state", int(State.STOPPED))
-    return 0
+    return 1 if broke else 0

@@ -65,6 +65,7 @@ class Door:
         self.gateway, self.desk, self.exchange, self.port = gateway, gateway.desk, exchange, port
         self.peers: list[Peer] = []
         self.held = False
+        self.successors: list[StandIn] = []
 
     async def connect(self) -> Peer:
         peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -112,7 +113,8 @@ async def opened(config: Config) -> AsyncIterator[Door]:
         stop.set()
         await serving
         turns.cancel()
-        exchange.close()
+        for used in (exchange, *door.successors):
+            used.close()
 
 
 def through(test: Callable[[Door], Awaitable[None]], config: Config | None = None) -> None:
@@ -356,6 +358,38 @@ def test_absent_shards_are_asked_for_until_they_come() -> None:
         stop.set()
         await serving
         turns.cancel()
+        exchange.close()
+
+    uvloop.run(whole())
+
+
+def test_new_instance_is_taken_up_when_the_old_one_is_gone() -> None:
+    async def test(door: Door) -> None:
+        peer = await door.log_on()
+        door.successors.append(StandIn(make_config()))
+        door.desk.parts.reconnect = door.successors[0].parts
+        door.exchange.up[0] = False
+        door.gateway.shards_seen = -1000
+        assert "log on again" in (await peer.closed())[-1]["reason"]
+        door.exchange = door.successors[0]
+        peer = await door.log_on()
+        assert (await peer.ask({**ORDER, "id": 1}, 2))[1]["type"] == "booked"
+        assert len(door.exchange.shards[0].orders("AAPL", 0)) == 1
+
+    through(test)
+
+
+def test_error_in_the_clock_ends_the_gateway() -> None:
+    async def whole() -> None:
+        exchange = StandIn(make_config())
+        gateway = Gateway(exchange.parts(port=0), asyncio.get_running_loop())
+
+        def broken() -> None:
+            raise ZeroDivisionError
+
+        gateway.desk.tick = broken  # type: ignore[method-assign]
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(gateway.run(asyncio.Event()), TIMEOUT_S)
         exchange.close()
 
     uvloop.run(whole())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,7 @@ import pytest
 import uvloop
 
 from engine.config import Config, GatewayLimits
+from engine.jit import JIT_DISABLED, kernel_signatures
 from engine.shm_ring import READER_SLEEPS
 from gateway.tcp_entry import Gateway
 from tests.gateway.support import READER, StandIn, make_config
@@ -393,3 +395,19 @@ def test_error_in_the_clock_ends_the_gateway() -> None:
         exchange.close()
 
     uvloop.run(whole())
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
+def test_serving_compiles_nothing_beyond_the_warm_up() -> None:
+    for module in ("command", "decode", "encode", "rest"):
+        importlib.import_module(f"gateway.codec_{module}")._warm_up()
+
+    async def test(door: Door) -> None:
+        peer = await door.log_on(receipts=True)
+        await peer.ask({**ORDER, "id": 1}, 2)
+        await peer.ask({"type": "book", "symbol": "AAPL"})
+
+    through(test)
+    found = {name: n for name, n in kernel_signatures().items() if name.startswith("gateway.")}
+    assert len(found) == 7
+    assert set(found.values()) == {1}, found

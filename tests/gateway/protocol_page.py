@@ -200,7 +200,8 @@ def held(page: str) -> list[list[dict[str, Any]]]:
 def settled(line: dict[str, Any]) -> dict[str, Any]:
     """A line without what differs from run to run."""
     if line["type"] == "limits":  # the bucket is refilled while the examples run
-        line = line | {"throttle": line["throttle"] | {"orders_left": 1500}}
+        left = {"orders_left": 1500, "cancels_left": 3000}
+        line = line | {"throttle": line["throttle"] | left}
     return {key: 0 if key in VOLATILE else value for key, value in line.items()}
 
 

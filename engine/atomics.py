@@ -130,21 +130,25 @@ fence_seq_cst = _fence("seq_cst")
 
 
 @intrinsic
-def prefetch(typingctx, array, index):
-    """Ask for the cache line where array[index] begins: no fault, no wait, no effect on results."""
+def prefetch_line(typingctx, array, index, line):
+    """Ask for a cache line, the one where array[index] begins or the `line`-th behind it: no fault,
+    no wait, no effect on results.
+    """
 
     def codegen(context, builder, sig, args):
         view = context.make_array(sig.args[0])(context, builder, args[0])
         item = cgutils.get_item_pointer(
             context, builder, sig.args[0], view, [args[1]], wraparound=False
         )
-        pointer = builder.bitcast(item, ir.IntType(8).as_pointer())
+        start = builder.bitcast(item, ir.IntType(8).as_pointer())
+        offset = builder.shl(args[2], ir.Constant(args[2].type, 6))
+        pointer = builder.gep(start, [offset])
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
         function = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), kind)
         builder.call(function, [pointer, *(ir.Constant(_I32, value) for value in (1, 3, 1))])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), codegen
+    return types.void(array, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -253,7 +257,7 @@ if numba.config.DISABLE_JIT:
 
     fence_release = fence_seq_cst = cpu_pause = fence_acquire
 
-    def prefetch(array, index):
+    def prefetch_line(array, index, line):
         return None
 
     def trailing_zeros(bits):

@@ -10,7 +10,7 @@ LocalExchange); readers of the shared copy look at the versioned top only, or re
 
 Any price 1 .. 2**31-1 may hold a level, without a window: a level costs 32 bytes and at most six
 tree nodes, and the next better or worse level is found by bit scans (one per node), never by
-walking prices. A side remembers the leaf used last, so most inserts touch no inner node.
+walking prices. A side remembers the leaves used last, so most inserts touch no inner node.
 
 Invariants (engine/book_check.py verifies all): a level exists iff it has an order; level qty = sum
 of its orders; `best` is the best level; free list + live = pool. Free lists are stacks, so replay
@@ -28,6 +28,7 @@ from engine.book_state import (
     NODE_FAN,
     NODES_FREE,
     NONE,
+    RECENT_LEAVES,
     TOUCHED,
     TREE_BITS,
     TREE_HEIGHT,
@@ -39,10 +40,11 @@ from engine.book_state import (
     node_child,
     node_parent,
     orders,
+    recent,
     sides,
     symbols,
 )
-from engine.jit import helper
+from engine.jit import helper, subroutine
 
 # ------------------------------------------------------------------------------- price tree
 
@@ -64,23 +66,35 @@ def node_release(s, node):
 
 
 @helper
-def leaf_find(s, side_index, px):
-    """Leaf node that covers px, NONE when there is none. O(1) in the leaf used last, else five
-    loads.
+def recent_place(side_index, px):
+    """Where a side remembers the leaf that covers px."""
+    return side_index * RECENT_LEAVES + ((px >> TREE_BITS) & (RECENT_LEAVES - 1))
+
+
+@helper
+def leaf_peek(s, side_index, px):
+    """Leaf node that covers px, NONE when there is none; changes nothing. O(1) in one of the leaves
+    used last, else five loads.
     """
-    side = sides(s)[side_index]
-    if np.int64(side["leaf_no"]) == px >> TREE_BITS:
-        return np.int64(side["leaf"])
-    node = np.int64(side["root"])
+    known = recent(s)[recent_place(side_index, px)]
+    if known >> 32 == px >> TREE_BITS:
+        return known & 0xFFFFFFFF
+    node = np.int64(sides(s)[side_index]["root"])
     height = TREE_HEIGHT
     while height > 0 and node >= 0:
         node = np.int64(
             node_child(s)[(node << TREE_BITS) + ((px >> (TREE_BITS * height)) & (NODE_FAN - 1))]
         )
         height -= 1
+    return node
+
+
+@helper
+def leaf_find(s, side_index, px):
+    """`leaf_peek`, and remember it."""
+    node = leaf_peek(s, side_index, px)
     if node >= 0:
-        side["leaf"] = node
-        side["leaf_no"] = px >> TREE_BITS
+        recent(s)[recent_place(side_index, px)] = ((px >> TREE_BITS) << 32) | node
     return node
 
 
@@ -101,8 +115,7 @@ def leaf_create(s, side_index, px):
             node_bits(s)[node] |= np.uint64(1) << np.uint64(place)
         node = child
         height -= 1
-    side["leaf"] = node
-    side["leaf_no"] = px >> TREE_BITS
+    recent(s)[recent_place(side_index, px)] = ((px >> TREE_BITS) << 32) | node
     return node
 
 
@@ -193,7 +206,7 @@ def level_create(s, side_index, px):
     return level
 
 
-@helper
+@subroutine
 def level_remove(s, level):
     """Take an empty level out of the tree, its empty nodes too, and find the new best."""
     row = levels(s)[level]
@@ -208,8 +221,8 @@ def level_remove(s, level):
         node_bits(s)[node] &= ~(np.uint64(1) << np.uint64(place))
         if node_bits(s)[node] != np.uint64(0) or height == TREE_HEIGHT:
             break
-        if height == 0 and np.int64(side["leaf"]) == node:
-            side["leaf_no"] = NONE
+        if height == 0:
+            recent(s)[recent_place(side_index, px)] = NONE
         parent = np.int64(node_parent(s)[node])
         node_release(s, node)
         node = parent

@@ -21,6 +21,7 @@ from engine.records import EVENT_SLOT
 TREE_BITS = 6
 TREE_HEIGHT = 5  # heights of nodes: 0 (leaf) .. 5, 6 bits each: 36 >= 31
 NODE_FAN = 1 << TREE_BITS
+RECENT_LEAVES = 8  # a line of memory; 8 x 64 neighbouring prices
 NONE = -1
 
 # hdr words. State proper first, then the configuration the kernels read, then scratch of the
@@ -49,10 +50,12 @@ WORK_SYMBOL = 20
 WORK_REASON = 21
 WORK_REF = 22  # reference replaced by an order that did not trade yet
 FATAL = 23  # number of the broken invariant
+GONE_IN = 24  # entries of ended orders put into `gone`, and taken out of the id table
+GONE_OUT = 25
 SHARD = 32
 EVENT_MASK = 33
 ID_MASK = 34
-ID_SEED = 35
+ID_SEED = 35  # odd: what keys of the id table are multiplied by
 TEXT_MASK = 36
 SLICE_EVENTS = 37
 MAX_WALK = 38
@@ -66,16 +69,22 @@ SYMBOLS_CAPACITY = 45
 SESSIONS_CAPACITY = 46
 ACCOUNTS_CAPACITY = 47
 TEXTS_CAPACITY = 48
-SLICE_START = 56
-RECEIPT_GATEWAY_IN = 57
-RECEIPT_SHARD_IN = 58
+ID_SHIFT = 49  # from a 32-bit home to its place in the id table
+SLICE_START = 54
+DIRTY_COUNT = 55
+RECEIPT_GATEWAY_IN = 56  # four words as they lie in the slot; shard_out is written at commit
+RECEIPT_SHARD_IN = 57
+RECEIPT_SHARD_OUT = 58
 RECEIPT_PRODUCER_SEQ = 59
-DIRTY_COUNT = 60
 BATCH_VERSION = 61  # odd while a batch changes the books
 INTENT = 62  # highest position announced to readers of the event ring
 TOUCHED = 63  # symbol the running command changed
 HDR_WORDS = 64
 REJECT_CODES = 1000
+GONE_WORDS = 16
+ID_MULTIPLIER = 0x9E3779B97F4A7C15
+LOOK_WORDS = 32  # two for each of the commands that engine/lookahead.py follows at a time
+FREE_AHEAD = 8  # how far below the top of the free list a slot is asked for
 
 ORDER = np.dtype(
     [
@@ -101,6 +110,7 @@ ORDER = np.dtype(
 ORDER_POST_ONLY = 1
 ORDER_TEXT = 2
 ORDER_TAG = 4
+ORDER_INDEXED = 8  # its integer client id is in `ids`
 
 LEVEL = np.dtype(
     [
@@ -118,11 +128,9 @@ SIDE = np.dtype(
     [
         ("best", "<i4"),
         ("root", "<i4"),
-        ("leaf", "<i4"),  # last leaf used
-        ("leaf_no", "<i4"),  # its price >> 6, NONE when none
         ("levels", "<i4"),
         ("orders", "<i4"),
-        ("reserved", "<i8"),
+        ("reserved", "<i8", (2,)),
     ],
     align=True,
 )
@@ -180,6 +188,7 @@ assert (ORDER.itemsize, LEVEL.itemsize, SIDE.itemsize, SYMBOL.itemsize, SESSION.
 _I4, _I8, _U8 = np.dtype("<i4"), np.dtype("<i8"), np.dtype("<u8")
 ARRAYS: dict[str, np.dtype] = {
     "orders": ORDER,
+    "order_words": _I8,  # the same memory in words
     "owner": _I4,  # account of each live order slot, 0 when free: what a mass cancel scans
     "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
     "order_tag": _I8,  # (valid with ORDER_TAG)
@@ -190,12 +199,15 @@ ARRAYS: dict[str, np.dtype] = {
     "node_child": _I4,
     "node_parent": _I4,
     "free_nodes": _I4,
+    "recent": _I8,  # per side the leaves used last: price >> 6 in the high half, leaf in the low
     "sides": SIDE,
     "symbols": SYMBOL,
     "names": _U8,
     "sessions": SESSION,
     "accounts": ACCOUNT,
     "ids": _U8,
+    "gone": _U8,  # entries of `ids` to be removed soon
+    "look": _I8,  # what engine/lookahead.py remembers
     "texts": TEXT,
     "text_index": _I4,
     "scratch": _I4,
@@ -212,12 +224,14 @@ orders, owner, order_text, order_tag = (
 )
 free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
-free_nodes, sides, symbols, names = (_views[n] for n in ("free_nodes", "sides", "symbols", "names"))
-sessions, accounts, ids, texts = (_views[n] for n in ("sessions", "accounts", "ids", "texts"))
+free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
+sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
+sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
+ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
 text_index, scratch, dirty, rejects = (
     _views[n] for n in ("text_index", "scratch", "dirty", "rejects")
 )
-events, event_words = _views["events"], _views["event_words"]
+events, event_words, order_words = (_views[n] for n in ("events", "event_words", "order_words"))
 
 
 class ShardState:
@@ -272,12 +286,15 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "node_child": nodes * NODE_FAN,
         "node_parent": nodes,
         "free_nodes": nodes,
+        "recent": symbols * 2 * RECENT_LEAVES,
         "sides": symbols * 2,
         "symbols": symbols,
         "names": symbols,
         "sessions": limits.sessions_max + 1,
         "accounts": limits.accounts_max,
-        "ids": _power_of_two(orders * 2),
+        "ids": max(_power_of_two(orders * 2), 4 * GONE_WORDS),
+        "gone": GONE_WORDS,
+        "look": LOOK_WORDS,
         "texts": limits.text_ids_max + 1,
         "text_index": _power_of_two(limits.text_ids_max * 2),
         "scratch": orders,
@@ -309,10 +326,12 @@ def map_state(
         arrays[name] = memory[offset : offset + size].view(dtype)
         offset += -(-size // 64) * 64
     live = arrays.pop("table")
-    state = ShardState(
-        live.copy() if observe else live,
-        {**arrays, "events": events, "event_words": events.view("<i8")},
-    )
+    arrays |= {
+        "order_words": arrays["orders"].view("<i8"),
+        "events": events,
+        "event_words": events.view("<i8"),
+    }
+    state = ShardState(live.copy() if observe else live, arrays)
     state.arrays["live_hdr"] = live[:HDR_WORDS]
     return state
 
@@ -344,12 +363,14 @@ def allocate_state(
         len(a) for a in (state.free_orders, state.free_levels, state.free_nodes)
     )
     state.node_child[:] = NONE
-    state.sides["best"] = state.sides["root"] = state.sides["leaf"] = state.sides["leaf_no"] = NONE
+    state.recent[:] = NONE
+    state.sides["best"] = state.sides["root"] = NONE
     values = {
         SHARD: shard,
         EVENT_MASK: len(events) - 1,
         ID_MASK: len(state.ids) - 1,
-        ID_SEED: seed,
+        ID_SEED: (ID_MULTIPLIER ^ (seed << 1)) & (2**63 - 1) | 1,
+        ID_SHIFT: 32 - (len(state.ids) - 1).bit_length(),
         TEXT_MASK: len(state.text_index) - 1,
         SLICE_EVENTS: limits.slice_events,
         MAX_WALK: limits.max_walk,

@@ -25,7 +25,7 @@ from engine.book_state import (
     scratch,
 )
 from engine.emit import emit_continued, emit_summary, event_order
-from engine.jit import helper
+from engine.jit import helper, subroutine
 from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
 from engine.records import CommandFlag, EventKind, OrderState
 
@@ -121,7 +121,7 @@ def work_list(s, c, kind, count, reason):
     s[WORK_REF] = 0
 
 
-@helper
+@subroutine
 def cancels_run(s):
     """Cancel on until the list or the slice ends."""
     while s[WORK_CURSOR] < s[WORK_TOTAL] and not slice_full(s):
@@ -138,20 +138,18 @@ def cancels_run(s):
     s[WORK_COUNT] = 0
 
 
-@helper
+@subroutine
 def emit_status(s, slot):
     """Where a live order stands."""
-    index = event_order(s, EventKind.STATUS, slot)
-    event = events(s)[index]
     row = orders(s)[slot]
-    event["px"] = row["px"]
-    event["qty"] = np.int64(row["leaves"]) + np.int64(row["cum"])
+    total = np.int64(row["leaves"]) + np.int64(row["cum"])
+    event = events(s)[event_order(s, EventKind.STATUS, slot, np.int64(row["px"]), total)]
     event["public_ref"] = row["public_ref"]
     event["shown"] = row["leaves"]
     event["role"] = OrderState.PARTIALLY_FILLED.value if row["cum"] > 0 else OrderState.NEW.value
 
 
-@helper
+@subroutine
 def rows_run(s):
     """Report on until the page or the slice ends."""
     while s[WORK_CURSOR] < s[WORK_TOTAL] and not slice_full(s):

@@ -24,7 +24,7 @@ from engine.emit import (
     event_new,
     event_public,
 )
-from engine.jit import helper
+from engine.jit import helper, subroutine
 from engine.records import (
     CommandFlag,
     CommandKind,
@@ -54,7 +54,7 @@ def session_find(s, account, name):
     return used + 1 if used < s[SESSIONS_CAPACITY] else np.int64(0)
 
 
-@helper
+@subroutine
 def step_session_open(s, c):
     """A logon takes the session over from any older one. Returns the reject code."""
     account = np.int64(c["account"])
@@ -84,7 +84,7 @@ def step_session_open(s, c):
     return np.int64(0)
 
 
-@helper
+@subroutine
 def step_session_close(s, c):
     """The owner leaves; CANCEL_ALL_ON_CLOSE takes its orders along. Returns the reject code."""
     code = owner_code(s, c)
@@ -128,10 +128,10 @@ def step_feed_state(s, c):
     event["code"] = c["order_type"]
     event["amount"] = c["amount"]
     event["amount2"] = c["expire_ts"]
-    event_public(s, index)
+    event_public(s, event)
 
 
-@helper
+@subroutine
 def step_administrative(s, c):
     """Commands of the supervisor and the loop; refused from anybody else."""
     kind = np.int64(c["kind"])

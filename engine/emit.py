@@ -8,22 +8,26 @@ emission.
 
 import numpy as np
 
+from engine.atomics import prefetch_line
 from engine.book_state import (
     EVENT_MASK,
     FEED_SEQ,
     IN_SEQ,
     IN_TS,
+    ORDER,
     ORDER_POST_ONLY,
     ORDER_TEXT,
     OUT_POSITION,
     RECEIPT_GATEWAY_IN,
     RECEIPT_PRODUCER_SEQ,
     RECEIPT_SHARD_IN,
+    RECEIPT_SHARD_OUT,
     SHARD,
     accounts,
     event_words,
     events,
     order_text,
+    order_words,
     orders,
     rejects,
     sessions,
@@ -32,7 +36,9 @@ from engine.book_state import (
 )
 from engine.jit import helper, subroutine
 from engine.records import (
+    CACHE_LINE,
     CLIENT_TEXT_BYTES,
+    EVENT_SLOT,
     EVENT_SLOT_WORDS,
     SYMBOL_INDEX_BITS,
     CommandFlag,
@@ -41,35 +47,79 @@ from engine.records import (
     Phase,
     Reason,
     Role,
+    layout_offset,
 )  # fmt: skip
 
-SEQ_WORD, IN_SEQ_WORD, IN_TS_WORD = 0, 1, 8
-GATEWAY_IN_WORD, SHARD_IN_WORD, PRODUCER_SEQ_WORD = 24, 25, 27
-
-
-@subroutine
-def slot_open(words, hdr):
-    """Zero the next event slot, number it and stamp it; returns its index."""
-    position = np.int64(hdr[OUT_POSITION])
-    index = position & np.int64(hdr[EVENT_MASK])
-    base = index * EVENT_SLOT_WORDS
-    for i in range(EVENT_SLOT_WORDS):
-        words[base + i] = 0
-    words[base + SEQ_WORD] = position + 1
-    words[base + IN_SEQ_WORD] = hdr[IN_SEQ]
-    words[base + IN_TS_WORD] = hdr[IN_TS]
-    words[base + GATEWAY_IN_WORD] = hdr[RECEIPT_GATEWAY_IN]
-    words[base + SHARD_IN_WORD] = hdr[RECEIPT_SHARD_IN]
-    words[base + PRODUCER_SEQ_WORD] = hdr[RECEIPT_PRODUCER_SEQ]
-    hdr[OUT_POSITION] = position + 1
-    return index
+# Words of an EVENT_SLOT. Events about orders are most of all events: they are written word by word,
+# every word once.
+(SEQ_W, IN_SEQ_W, ACCOUNT_SEQ_W, FEED_SEQ_W, ORDER_ID_W, CLIENT_ID_W, PX_W, KIND_W, IN_TS_W) = (
+    range(9)
+)
+LEAVES_W, ACCOUNT_W, SYMBOL_W, GATEWAY_IN_W, RECEIPT_WORDS = 12, 14, 15, 24, 4
+ORDER_PX_W, ORDER_CUM_W, ORDER_ACCOUNT_W, ORDER_SYMBOL_W = 3, 4, 6, 7
+ORDER_WORDS = ORDER.itemsize // 8
+LOW32 = 0xFFFFFFFF
+TERMS = 0xFFFFFF  # side, order_type, tif: neighbours in ORDER and in EVENT
+SLOTS_AHEAD = 8  # the ring is larger than any cache: ask for the lines of a slot before its turn
+SLOT_LINES = EVENT_SLOT.itemsize // CACHE_LINE
+for _layout, _name, _word in (
+    (EVENT_SLOT, "account_seq", ACCOUNT_SEQ_W),
+    (EVENT_SLOT, "feed_seq", FEED_SEQ_W),
+    (EVENT_SLOT, "px", PX_W),
+    (EVENT_SLOT, "kind", KIND_W),
+    (EVENT_SLOT, "leaves", LEAVES_W),
+    (EVENT_SLOT, "account", ACCOUNT_W),
+    (EVENT_SLOT, "symbol_id", SYMBOL_W),
+    (EVENT_SLOT, "receipt_gateway_in", GATEWAY_IN_W),
+    (EVENT_SLOT, "receipt_producer_seq", GATEWAY_IN_W + RECEIPT_WORDS - 1),
+    (ORDER, "px", ORDER_PX_W),
+    (ORDER, "cum", ORDER_CUM_W),
+    (ORDER, "account", ORDER_ACCOUNT_W),
+    (ORDER, "symbol", ORDER_SYMBOL_W),
+):
+    assert layout_offset(_layout, _name) == _word * 8, _name
+assert layout_offset(EVENT_SLOT, "side") + 1 == layout_offset(EVENT_SLOT, "order_type")
+assert layout_offset(ORDER, "side") == ORDER_SYMBOL_W * 8 + 4
 
 
 @helper
+def slot_open(s):
+    """Number, stamp and clear the next event slot but its words 2 to 15; returns its index."""
+    words = event_words(s)
+    position = np.int64(s[OUT_POSITION])
+    index = position & np.int64(s[EVENT_MASK])
+    ahead = (position + SLOTS_AHEAD) & np.int64(s[EVENT_MASK])
+    for line in range(SLOT_LINES):
+        prefetch_line(events(s), ahead, line)
+    base = index * EVENT_SLOT_WORDS
+    words[base + SEQ_W] = position + 1
+    words[base + IN_SEQ_W] = s[IN_SEQ]
+    words[base + IN_TS_W] = s[IN_TS]
+    for word in range(SYMBOL_W + 1, GATEWAY_IN_W):
+        words[base + word] = 0
+    receipts = (
+        s[RECEIPT_GATEWAY_IN],
+        s[RECEIPT_SHARD_IN],
+        s[RECEIPT_SHARD_OUT],
+        s[RECEIPT_PRODUCER_SEQ],
+    )
+    for word in range(RECEIPT_WORDS):
+        words[base + GATEWAY_IN_W + word] = receipts[word]
+    s[OUT_POSITION] = position + 1
+    return index
+
+
+@subroutine
 def event_new(s, kind):
-    """Append an event of `kind`; returns its slot index."""
-    index = slot_open(event_words(s), s)
-    events(s)[index]["kind"] = kind
+    """Append an event of `kind`, all else zero; returns its slot index."""
+    index = slot_open(s)
+    words = event_words(s)
+    base = index * EVENT_SLOT_WORDS
+    for word in range(ACCOUNT_SEQ_W, IN_TS_W):
+        words[base + word] = 0
+    for word in range(IN_TS_W + 1, SYMBOL_W + 1):
+        words[base + word] = 0
+    words[base + KIND_W] = kind
     return index
 
 
@@ -85,10 +135,10 @@ def event_account(s, index, account, session):
 
 
 @helper
-def event_public(s, index):
+def event_public(s, event):
     """Mark the event as one market-data message."""
     s[FEED_SEQ] += 1
-    events(s)[index]["feed_seq"] = s[FEED_SEQ]
+    event["feed_seq"] = s[FEED_SEQ]
 
 
 @helper
@@ -103,36 +153,51 @@ def text_copy(source, target):
 
 
 @helper
-def event_order(s, kind, slot):
-    """Append an event about the order in `slot`, with all that describes it."""
-    index = event_new(s, kind)
+def order_marks(s, index, slot):
+    """What few orders have: flags, a text id."""
+    flags = np.int64(orders(s)[slot]["flags"])
     event = events(s)[index]
-    order = orders(s)[slot]
-    event["order_id"] = order["order_id"]
-    event["client_order_id"] = order["client_order_id"]
-    event["side"] = order["side"]
-    event["order_type"] = order["order_type"]
-    event["tif"] = order["tif"]
-    event["leaves"] = order["leaves"]
-    event["cum"] = order["cum"]
-    event["symbol_id"] = symbol_id_of(s, np.int64(order["symbol"]))
-    flags = np.int64(order["flags"])
-    if flags != 0:
-        if flags & ORDER_POST_ONLY:
-            event["flags"] |= EventFlag.POST_ONLY.value
-        if flags & ORDER_TEXT:
-            event["flags"] |= EventFlag.TEXT_ID.value
-            text_copy(texts(s)[order_text(s)[slot]]["text"], event["text"])
-    event_account(s, index, np.int64(order["account"]), np.int64(order["session"]))
+    if flags & ORDER_POST_ONLY:
+        event["flags"] |= EventFlag.POST_ONLY.value
+    if flags & ORDER_TEXT:
+        event["flags"] |= EventFlag.TEXT_ID.value
+        text_copy(texts(s)[order_text(s)[slot]]["text"], event["text"])
+
+
+@helper
+def event_order(s, kind, slot, px, qty):
+    """Append an event about the order in `slot`, with all that describes it."""
+    index = slot_open(s)
+    words, order = event_words(s), order_words(s)
+    at, base = slot * ORDER_WORDS, index * EVENT_SLOT_WORDS
+    # All loads, then all stores: any store might change the order, as far as the compiler knows.
+    order_id, client_id = order[at], order[at + 1]
+    leaves, cum = np.int64(order[at + ORDER_PX_W]) >> 32, np.int64(order[at + ORDER_CUM_W])
+    owner_word, last = np.int64(order[at + ORDER_ACCOUNT_W]), np.int64(order[at + ORDER_SYMBOL_W])
+    account, symbol_id = owner_word & LOW32, symbol_id_of(s, last & LOW32)
+    account_seq = np.int64(accounts(s)[account]["account_seq"]) + 1
+    accounts(s)[account]["account_seq"] = account_seq
+    words[base + ACCOUNT_SEQ_W] = account_seq
+    words[base + FEED_SEQ_W] = 0
+    words[base + ORDER_ID_W] = order_id
+    words[base + CLIENT_ID_W] = client_id
+    words[base + PX_W] = px | (qty << 32)
+    words[base + KIND_W] = kind | (((last >> 32) & TERMS) << 8)
+    for word in range(IN_TS_W + 1, LEAVES_W):
+        words[base + word] = 0
+    words[base + LEAVES_W] = leaves | (cum << 32)
+    words[base + LEAVES_W + 1] = 0
+    words[base + ACCOUNT_W] = owner_word
+    words[base + SYMBOL_W] = symbol_id
+    if orders(s)[slot]["flags"] != 0:
+        order_marks(s, index, slot)
     return index
 
 
 @helper
 def emit_accepted(s, slot):
-    index = event_order(s, EventKind.ACCEPTED, slot)
-    event = events(s)[index]
-    event["px"] = orders(s)[slot]["px"]
-    event["qty"] = orders(s)[slot]["leaves"]
+    order = orders(s)[slot]
+    event_order(s, EventKind.ACCEPTED, slot, np.int64(order["px"]), np.int64(order["leaves"]))
 
 
 @helper
@@ -164,62 +229,53 @@ def emit_rejected(s, c, code, symbol):
 
 @helper
 def emit_fill_maker(s, slot, px, qty, trade_id):
-    index = event_order(s, EventKind.FILL, slot)
+    index = event_order(s, EventKind.FILL, slot, px, qty)
     event = events(s)[index]
-    event["px"] = px
-    event["qty"] = qty
     event["trade_id"] = trade_id
     event["role"] = Role.MAKER
     event["public_ref"] = orders(s)[slot]["public_ref"]
     event["shown"] = orders(s)[slot]["leaves"]
     event["shown_before"] = np.int64(orders(s)[slot]["leaves"]) + qty
-    event_public(s, index)
+    event_public(s, event)
 
 
 @helper
 def emit_fill_taker(s, slot, px, qty, trade_id):
-    index = event_order(s, EventKind.FILL, slot)
+    index = event_order(s, EventKind.FILL, slot, px, qty)
     event = events(s)[index]
-    event["px"] = px
-    event["qty"] = qty
     event["trade_id"] = trade_id
     event["role"] = Role.TAKER
 
 
 @helper
 def emit_booked(s, slot, old_ref):
-    index = event_order(s, EventKind.BOOKED, slot)
-    event = events(s)[index]
     order = orders(s)[slot]
-    event["px"] = order["px"]
-    event["qty"] = order["leaves"]
+    px, qty = np.int64(order["px"]), np.int64(order["leaves"])
+    event = events(s)[event_order(s, EventKind.BOOKED, slot, px, qty)]
     event["shown"] = order["leaves"]
     event["public_ref"] = order["public_ref"]
     event["old_ref"] = old_ref
-    event_public(s, index)
+    event_public(s, event)
 
 
 @helper
 def emit_canceled(s, slot, reason):
     """The order leaves with `leaves` already zero in the event."""
-    index = event_order(s, EventKind.CANCELED, slot)
-    event = events(s)[index]
     order = orders(s)[slot]
-    event["px"] = order["px"]
-    event["qty"] = order["leaves"]
+    px, qty = np.int64(order["px"]), np.int64(order["leaves"])
+    event = events(s)[event_order(s, EventKind.CANCELED, slot, px, qty)]
     event["shown_before"] = order["leaves"]
     event["leaves"] = 0
     event["public_ref"] = order["public_ref"]
     event["reason"] = reason
-    event_public(s, index)
+    event_public(s, event)
 
 
 @helper
 def emit_expired(s, slot, reason):
-    index = event_order(s, EventKind.EXPIRED, slot)
-    event = events(s)[index]
-    event["px"] = orders(s)[slot]["px"]
-    event["qty"] = orders(s)[slot]["leaves"]
+    order = orders(s)[slot]
+    px, qty = np.int64(order["px"]), np.int64(order["leaves"])
+    event = events(s)[event_order(s, EventKind.EXPIRED, slot, px, qty)]
     event["leaves"] = 0
     event["reason"] = reason
 
@@ -237,13 +293,13 @@ def emit_listed(s, symbol):
     name = row["name"]
     for i in range(8):
         event["text"][i] = np.uint8((name >> np.uint64(8 * i)) & np.uint64(0xFF))
-    event_public(s, index)
+    event_public(s, event)
     index = event_new(s, EventKind.PHASE)
     event = events(s)[index]
     event["symbol_id"] = symbol_id_of(s, symbol)
     event["code"] = row["phase"]
     event["amount"] = Phase.NONE
-    event_public(s, index)
+    event_public(s, event)
 
 
 @helper

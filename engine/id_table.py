@@ -3,52 +3,77 @@
 Hot. Two tables of one shard, one writer.
 
 * Integer ids, scope (session, id), live orders only: open addressing, linear probing, deletion by
-  shifting back, at most half full. An entry is ``hash32 << 32 | slot + 1``. Eight consecutive ids
-  share a cache line (the low three bits stay in place), so a client that counts upwards costs one
-  line per eight orders. The rest is mixed with a private seed: chosen ids cannot make long chains.
-  The layout never shows in an event, so the seed needs no journal.
+  shifting back, at most half full but for what waits in `gone`. An entry is ``hash32 << 32 | slot
+  + 1``. Eight consecutive ids share a cache line (the low three bits stay in place), so a client
+  that counts upwards costs one line per eight orders. The rest is multiplied by a private odd
+  number: chosen ids cannot make long chains. The layout never shows in an event, so that number
+  needs no journal.
 * Text ids, scope (account, text), every id of the trading day: rows are never removed before the
   day roll, the index stays at most half full. A row knows its order while that lives.
 """
 
 import numpy as np
 
+from engine.atomics import prefetch_line
 from engine.book_state import (
+    GONE_IN,
+    GONE_OUT,
+    GONE_WORDS,
     ID_MASK,
     ID_SEED,
+    ID_SHIFT,
+    ORDER_INDEXED,
     ORDER_TEXT,
     TEXT_MASK,
     TEXTS_CAPACITY,
     TEXTS_USED,
+    gone,
     ids,
     order_text,
     orders,
     text_index,
     texts,
 )
-from engine.jit import JIT_DISABLED, helper
+from engine.jit import JIT_DISABLED, helper, subroutine
 from engine.records import CLIENT_TEXT_BYTES
 
 MIX_A = np.uint64(0x9E3779B97F4A7C15)
-MIX_B = np.uint64(0xD6E8FEB86659FD93)
+SESSION_SHIFT = np.uint64(40)
 LOW32 = np.uint64(0xFFFFFFFF)
+IDS_PER_LINE = 8
 
 
 @helper
 def id_hash(s, session, client_id):
-    """32-bit home of (session, client_id)."""
-    x = np.uint64(client_id >> 3) + np.uint64(session) * MIX_B + np.uint64(s[ID_SEED])
-    x = (x ^ (x >> np.uint64(32))) * MIX_A
-    x = (x ^ (x >> np.uint64(29))) * MIX_B
+    """32-bit home of (session, client_id): the high half of one product with the private
+    multiplier, its last bits those of the id.
+    """
+    x = np.uint64(client_id >> 3) ^ (np.uint64(session) << SESSION_SHIFT)
+    x *= np.uint64(s[ID_SEED])
     return ((x >> np.uint64(32)) & np.uint64(0xFFFFFFF8)) | np.uint64(client_id & 7)
 
 
 @helper
-def id_insert(s, slot, session, client_id):
-    """Map (session, client_id) to `slot`; the pair is new (ids of a session only rise)."""
+def id_place(s, home):
+    """Where the search for `home` begins: its best mixed bits are the first ones."""
+    return ((home >> np.uint64(s[ID_SHIFT])) & np.uint64(0xFFFFFFF8)) | (home & np.uint64(7))
+
+
+@helper
+def id_insert(s, slot):
+    """Index the order in `slot` by its integer client id, if it has one and is not indexed yet.
+
+    Called when the order rests or its work is interrupted: an order that is over within its own
+    command is never looked for.
+    """
+    order = orders(s)[slot]
+    client_id = np.int64(order["client_order_id"])
+    if client_id == 0 or order["flags"] & ORDER_INDEXED:
+        return
+    order["flags"] |= ORDER_INDEXED
     mask = np.uint64(s[ID_MASK])
-    home = id_hash(s, session, client_id)
-    place = home & mask
+    home = id_hash(s, np.int64(order["session"]), client_id)
+    place = id_place(s, home)
     while ids(s)[place] != np.uint64(0):
         place = (place + np.uint64(1)) & mask
     ids(s)[place] = (home << np.uint64(32)) | np.uint64(slot + 1)
@@ -59,7 +84,7 @@ def id_find(s, session, client_id):
     """Slot of the live order (session, client_id), -1 when there is none."""
     mask = np.uint64(s[ID_MASK])
     home = id_hash(s, session, client_id)
-    place = home & mask
+    place = id_place(s, home)
     found = np.int64(-1)
     while ids(s)[place] != np.uint64(0):
         entry = ids(s)[place]
@@ -77,13 +102,10 @@ def id_find(s, session, client_id):
 
 
 @helper
-def id_delete(s, slot):
-    """Forget the integer id of the order in `slot` and close the hole."""
-    order = orders(s)[slot]
+def id_delete(s, entry):
+    """Take an entry out of the table and close the hole."""
     mask = np.uint64(s[ID_MASK])
-    home = id_hash(s, np.int64(order["session"]), np.int64(order["client_order_id"]))
-    entry = (home << np.uint64(32)) | np.uint64(slot + 1)
-    hole = home & mask
+    hole = id_place(s, entry >> np.uint64(32))
     while ids(s)[hole] != entry:
         hole = (hole + np.uint64(1)) & mask
     place = hole
@@ -92,10 +114,44 @@ def id_delete(s, slot):
         moved = ids(s)[place]
         if moved == np.uint64(0):
             break
-        if ((place - (moved >> np.uint64(32))) & mask) >= ((place - hole) & mask):
+        if ((place - id_place(s, moved >> np.uint64(32))) & mask) >= ((place - hole) & mask):
             ids(s)[hole] = moved
             hole = place
     ids(s)[hole] = np.uint64(0)
+
+
+@helper
+def id_next_delete(s):
+    """Take the oldest entry of `gone` out of the table."""
+    id_delete(s, gone(s)[s[GONE_OUT] & (GONE_WORDS - 1)])
+    s[GONE_OUT] += 1
+
+
+@helper
+def id_forget(s, slot):
+    """The order in `slot` is over: its id names nothing from now on, its entry goes soon.
+
+    The entry's line is likely in no cache. It is asked for now and used GONE_WORDS orders later;
+    until then the entry leads to an order without an id, or to a new one with another id, and is
+    not found. `ids_settle` ends the wait before anybody else looks.
+    """
+    order = orders(s)[slot]
+    home = id_hash(s, np.int64(order["session"]), np.int64(order["client_order_id"]))
+    order["client_order_id"] = 0
+    place = np.int64(id_place(s, home))
+    prefetch_line(ids(s), place, 0)
+    prefetch_line(ids(s), (place | (IDS_PER_LINE - 1)) + 1, 0)
+    if s[GONE_IN] - s[GONE_OUT] == GONE_WORDS:
+        id_next_delete(s)
+    gone(s)[s[GONE_IN] & (GONE_WORDS - 1)] = (home << np.uint64(32)) | np.uint64(slot + 1)
+    s[GONE_IN] += 1
+
+
+@subroutine
+def ids_settle(s):
+    """Remove what waits in `gone`: at the end of every batch the table holds live orders only."""
+    while s[GONE_OUT] != s[GONE_IN]:
+        id_next_delete(s)
 
 
 @helper
@@ -160,8 +216,8 @@ def client_id_release(s, slot):
     order = orders(s)[slot]
     if order["flags"] & ORDER_TEXT:
         texts(s)[order_text(s)[slot]]["order"] = -1
-    if order["client_order_id"] != 0:
-        id_delete(s, slot)
+    if order["flags"] & ORDER_INDEXED:
+        id_forget(s, slot)
 
 
 if JIT_DISABLED:

@@ -12,6 +12,7 @@ sign >= 0 means "crosses". Nothing here raises; every function assumes its comma
 
 import numpy as np
 
+from engine.atomics import prefetch_line
 from engine.book_numba import level_find, level_next, queue_append, queue_remove, symbol_touch
 from engine.book_state import (
     LEVELS_CAPACITY,
@@ -54,7 +55,7 @@ from engine.emit import (
     event_public,
 )  # fmt: skip
 from engine.id_table import client_id_release, id_insert
-from engine.jit import helper
+from engine.jit import helper, subroutine
 from engine.records import (
     PRICE_TICKS_MAX,
     SLOT_BITS,
@@ -142,6 +143,8 @@ def trade(s, taker, maker):
     taker_row["leaves"] -= qty
     taker_row["cum"] += qty
     levels(s)[np.int64(maker_row["level"])]["qty"] -= qty
+    if maker_row["next"] >= 0:
+        prefetch_line(orders(s), np.int64(maker_row["next"]), 0)
     emit_fill_maker(s, maker, px, qty, symbol["trade_id"])
     emit_fill_taker(s, taker, px, qty, symbol["trade_id"])
     if maker_row["leaves"] == 0:
@@ -174,6 +177,7 @@ def order_book(s, slot, old_ref):
     """The rest of the order joins its queue under a new public reference."""
     s[PUBLIC_REF] += 1
     orders(s)[slot]["public_ref"] = s[PUBLIC_REF]
+    id_insert(s, slot)
     queue_append(s, slot)
     emit_booked(s, slot, old_ref)
 
@@ -203,6 +207,7 @@ def sweep_run(s):
         s[WORK_KIND] = WORK_NONE
         sweep_close(s, slot)
     else:
+        id_insert(s, slot)
         emit_continued(s, np.int64(s[WORK_COUNT]))
     s[WORK_COUNT] = 0
 
@@ -286,9 +291,6 @@ def order_take(s, c, symbol, text_row):
 def new_run(s, c, symbol, text_row):
     """NEW, all tests passed: ACCEPTED, trades, then the end of the order."""
     slot = order_take(s, c, symbol, text_row)
-    client_id = np.int64(c["client_order_id"])
-    if client_id != 0:
-        id_insert(s, slot, np.int64(c["session"]), client_id)
     emit_accepted(s, slot)
     sweep_open(s, slot, np.int64(0))
     sweep_run(s)
@@ -326,17 +328,14 @@ def replace_keep(s, slot, total):
     leaves = total - np.int64(row["cum"])
     levels(s)[np.int64(row["level"])]["qty"] += leaves - before
     row["leaves"] = leaves
-    index = event_order(s, EventKind.REPLACED, slot)
-    event = events(s)[index]
-    event["px"] = row["px"]
-    event["qty"] = total
+    event = events(s)[event_order(s, EventKind.REPLACED, slot, np.int64(row["px"]), total)]
     event["shown_before"] = before
     event["shown"] = leaves
     event["public_ref"] = row["public_ref"]
     event["flags"] |= EventFlag.KEPT.value
     if leaves < before:
         symbol_touch(s, np.int64(row["symbol"]))
-        event_public(s, index)
+        event_public(s, event)
 
 
 @helper
@@ -350,22 +349,19 @@ def replace_move(s, slot, px, total):
     row["px"] = px
     row["leaves"] = total - np.int64(row["cum"])
     row["public_ref"] = 0
-    index = event_order(s, EventKind.REPLACED, slot)
-    event = events(s)[index]
-    event["px"] = px
-    event["qty"] = total
+    event = events(s)[event_order(s, EventKind.REPLACED, slot, px, total)]
     event["shown_before"] = before
     event["old_ref"] = ref
     event["flags"] |= EventFlag.LEFT_BOOK.value
     if best_crosses(s, np.int64(row["symbol"]), np.int64(row["side"]), px):
         event["flags"] |= EventFlag.WILL_TRADE.value
-        event_public(s, index)
+        event_public(s, event)
         ref = np.int64(0)
     sweep_open(s, slot, ref)
     sweep_run(s)
 
 
-@helper
+@subroutine
 def replace_run(s, slot, px, total):
     """REPLACE of a live order; px and total are absolute. Returns a reject code, 0 when done."""
     row = orders(s)[slot]

@@ -28,6 +28,7 @@ CLIENT_TEXT_BYTES = 36
 SESSION_NAME_BYTES_MAX = 8
 SLOT_BITS = 24  # order_id = counter << SLOT_BITS | slot
 SYMBOL_INDEX_BITS = 16  # symbol_id = shard << SYMBOL_INDEX_BITS | index, index >= 1
+SYMBOL_INDEX_MASK = (1 << SYMBOL_INDEX_BITS) - 1
 UNSTATED = 255  # side or tif of a REPLACE that does not name it
 CACHE_LINE = 64
 RULES_VERSION = 1  # raised when the hash of any golden journal changes

@@ -67,8 +67,9 @@ from engine.command_ring import (
 )  # fmt: skip
 from engine.counters import HISTOGRAM_WORDS, histogram_record
 from engine.event_ring import EVENT_CTRL_WORDS, READER_SLEEPS, event_commit, event_intend
+from engine.id_table import ids_settle
 from engine.jit import helper, kernel, register_warmup
-from engine.lookahead import LOOK_IDS, LOOK_ORDER, LOOK_QUEUE, look_ids, look_order, look_queue
+from engine.lookahead import LOOK_FAR, LOOK_MIDDLE, LOOK_NEAR, look_far, look_middle, look_near
 from engine.matching import WORK_NONE, WORK_SWEEP
 from engine.records import (
     BOOK_TOP,
@@ -204,15 +205,16 @@ def slot_ahead(p, producer, distance):
 @helper
 def look_ahead(s, p, producer):
     """When more commands lie ready, let their cache misses begin (engine/lookahead.py)."""
-    near = slot_ahead(p, producer, LOOK_QUEUE)
+    position = p.positions[producer]
+    near = slot_ahead(p, producer, LOOK_NEAR)
     if near >= 0:
-        look_queue(s, p.commands[near])
-        middle = slot_ahead(p, producer, LOOK_ORDER)
+        look_near(s, position + LOOK_NEAR)
+        middle = slot_ahead(p, producer, LOOK_MIDDLE)
         if middle >= 0:
-            look_order(s, p.commands[middle])
-            far = slot_ahead(p, producer, LOOK_IDS)
+            look_middle(s, p.commands[middle], position + LOOK_MIDDLE)
+            far = slot_ahead(p, producer, LOOK_FAR)
             if far >= 0:
-                look_ids(s, p.commands[far])
+                look_far(s, p.commands[far], position + LOOK_FAR)
 
 
 @helper
@@ -270,6 +272,7 @@ def batch_run(s, p):
             break
         count += 1
         slot = ring_next(s, p)
+    ids_settle(s)
     store_release(s, BATCH_VERSION, s[BATCH_VERSION] + 1)
     batch_publish(s, p, first, oldest)
     return count

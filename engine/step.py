@@ -37,9 +37,18 @@ from engine.emit import (
     emit_rejected,
     symbol_id_of,
 )  # fmt: skip
-from engine.id_table import id_find, text_find
-from engine.jit import helper, kernel
-from engine.lookahead import LOOK_IDS, LOOK_ORDER, LOOK_QUEUE, look_ids, look_order, look_queue
+from engine.id_table import id_find, ids_settle, text_find
+from engine.jit import helper, kernel, subroutine
+from engine.lookahead import (
+    LOOK_FAR,
+    LOOK_MIDDLE,
+    LOOK_NEAR,
+    LOOK_RECORDS,
+    look_far,
+    look_middle,
+    look_near,
+    look_records,
+)
 from engine.matching import (
     WORK_CANCELS,
     WORK_NONE,
@@ -159,7 +168,7 @@ def step_target(s, c):
     return code, symbol
 
 
-@helper
+@subroutine
 def step_bulk(s, c):
     """MASS_CANCEL, QUERY_OPEN_ORDERS. Returns (reject code, symbol index)."""
     symbol = np.int64(0)
@@ -174,7 +183,7 @@ def step_bulk(s, c):
     return np.int64(0), symbol
 
 
-@helper
+@subroutine
 def emit_retransmission(s, c, text_row):
     """Answer a client id seen before with the state of its live order."""
     if text_row > 0:
@@ -290,13 +299,15 @@ def step_batch(s, commands, start, events_max):
         if s[WORK_KIND] != WORK_NONE:
             step_continue(s)
         else:
-            if index + LOOK_IDS < len(commands):
-                look_ids(s, commands[index + LOOK_IDS])
-                look_order(s, commands[index + LOOK_ORDER])
-                look_queue(s, commands[index + LOOK_QUEUE])
+            if index + LOOK_FAR < len(commands):
+                look_records(commands, index + LOOK_RECORDS)
+                look_far(s, commands[index + LOOK_FAR], index + LOOK_FAR)
+                look_middle(s, commands[index + LOOK_MIDDLE], index + LOOK_MIDDLE)
+                look_near(s, index + LOOK_NEAR)
             c = commands[index]
             step_one(s, c, np.int64(c["in_ts"]))
             index += 1
+    ids_settle(s)
     return index
 
 
@@ -306,4 +317,5 @@ def work_batch(s, events_max):
     first = s[OUT_POSITION]
     while s[WORK_KIND] != WORK_NONE and s[OUT_POSITION] - first <= events_max and s[FATAL] == 0:
         step_continue(s)
+    ids_settle(s)
     return s[WORK_KIND] != WORK_NONE

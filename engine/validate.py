@@ -24,7 +24,7 @@ from engine.emit import (
     symbol_id_of,
 )
 from engine.id_table import id_find, text_find, text_insert
-from engine.jit import helper, subroutine
+from engine.jit import helper
 from engine.records import (
     UNSTATED,
     CommandFlag,
@@ -92,7 +92,7 @@ def target_protocol_code(c):
     return np.int64(0)
 
 
-@subroutine
+@helper
 def protocol_code(c):
     """1xx of any client command."""
     kind = np.int64(c["kind"])

@@ -15,7 +15,7 @@ Limits: nothing guards against overflow; a sum of latencies reaches 2**63 ns aft
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -178,6 +178,14 @@ class Block:
     def set(self, label: str, value: int) -> None:
         """Write one counter."""
         store_word(self.words, self._indexes[label], int(value))
+
+    def indexes(self, labels: Iterable[str]) -> _Array:
+        """Return the places of several counters, for `set_many`."""
+        return np.array([self._indexes[label] for label in labels], np.intp)
+
+    def set_many(self, indexes: _Array, values: Sequence[Any] | _Array) -> None:
+        """Write several counters at once, each whole, for loops that must not wait."""
+        self.words[indexes] = values
 
     def add(self, label: str, count: int = 1) -> None:
         """Add to one counter; only the block's own process may."""

@@ -64,6 +64,26 @@ EXIT_HALTED = 3
 LINGER_NS = 20_000_000
 LINGER_SHARED_NS = 1_000_000
 REPORT_NS = 100_000_000
+# Counters of a shard in the order of ShardProcess.report: written at once, because the shard serves
+# nobody meanwhile (one by one took 200 µs, which was its p99.9).
+REPORTED = (
+    "heartbeat_ns",
+    "state",
+    "commands",
+    "events",
+    "committed",
+    "batches",
+    "trades",
+    "feed_seq",
+    "orders",
+    "levels",
+    "symbols",
+    "sessions",
+    "parks",
+    "clock_jumps",
+    "fatal",
+)
+REJECT_CODES = [int(code) for code in RejectCode if code]
 _NEVER_NS = 1 << 62
 
 
@@ -73,7 +93,8 @@ def linger_ns(mode: str, dedicated: bool) -> tuple[int, int]:
         return 0, 0
     if mode == "spin":
         return (_NEVER_NS if dedicated else SPIN_NS), _NEVER_NS
-    return SPIN_NS, LINGER_NS if dedicated else LINGER_SHARED_NS
+    # On a core of its own nobody waits for a yield, and whoever comes by gets a whole slice by one.
+    return (LINGER_NS, LINGER_NS) if dedicated else (SPIN_NS, LINGER_SHARED_NS)
 
 
 class ShardProcess:
@@ -86,6 +107,8 @@ class ShardProcess:
         self.block = instance.counters.block(f"shard{index}")
         self.ports = self._ports(dedicated)
         self._sleep_word = index * SHARD_CTRL_WORDS + SHARD_SLEEPS
+        self._reported = self.block.indexes(REPORTED)
+        self._rejects = self.block.indexes(f"reject_{code}" for code in REJECT_CODES)
         self._reported_ns = 0
         self._parks = 0
         self.stopping = False
@@ -133,28 +156,25 @@ class ShardProcess:
     def report(self, now_ns: int, condition: State) -> None:
         """Write the counters block."""
         hdr, loop, block = self.state.hdr, self.ports.loop, self.block
-        values = {
-            "heartbeat_ns": now_ns,
-            "state": condition,
-            "commands": loop[COMMANDS],
-            "events": hdr[OUT_POSITION],
-            "committed": self.instance.event_rings.committed(self.index),
-            "batches": loop[BATCHES],
-            "trades": self.state.symbols["trade_id"].sum(),
-            "feed_seq": hdr[FEED_SEQ],
-            "orders": hdr[ORDERS_CAPACITY] - hdr[ORDERS_FREE],
-            "levels": hdr[LEVELS_USED],
-            "symbols": hdr[SYMBOLS_USED],
-            "sessions": hdr[SESSIONS_USED],
-            "parks": self._parks,
-            "clock_jumps": (loop[SLIPPED] + 1) // 2,
-            "fatal": hdr[FATAL],
-        }
-        for label, value in values.items():
-            block.set(label, int(value))
-        for code in RejectCode:
-            if code:
-                block.set(f"reject_{int(code)}", int(self.state.rejects[code]))
+        values = (
+            now_ns,
+            condition,
+            loop[COMMANDS],
+            hdr[OUT_POSITION],
+            self.instance.event_rings.committed(self.index),
+            loop[BATCHES],
+            self.state.symbols["trade_id"].sum(),
+            hdr[FEED_SEQ],
+            hdr[ORDERS_CAPACITY] - hdr[ORDERS_FREE],
+            hdr[LEVELS_USED],
+            hdr[SYMBOLS_USED],
+            hdr[SESSIONS_USED],
+            self._parks,
+            (loop[SLIPPED] + 1) // 2,
+            hdr[FATAL],
+        )
+        block.set_many(self._reported, values)
+        block.set_many(self._rejects, self.state.rejects[REJECT_CODES])
         self._reported_ns = now_ns
 
     def _sleep(self) -> None:

@@ -68,10 +68,18 @@ def ring_receive(words, base, position):
 
 
 @kernel
-def ring_ping(words, first, latencies):
-    """Send latencies.size messages from position `first`, one by one; return how many came back."""
+def ring_ping(words, first, interval_ns, latencies):
+    """Send latencies.size messages from position `first`, one by one, each at its planned time (at
+    once when interval_ns is 0); return how many came back. Latency counts from the plan.
+    """
+    begin = clock_ns(CLOCK_MONOTONIC)
     for k in range(latencies.size):
         start = clock_ns(CLOCK_MONOTONIC)
+        if interval_ns > 0:
+            planned = begin + k * interval_ns
+            while start < planned:
+                start = clock_ns(CLOCK_MONOTONIC)
+            start = planned
         ring_send(words, 0, first + k, k)
         if ring_receive(words, _BACK, first + k) != k:
             return k
@@ -99,8 +107,14 @@ def clock_cost(samples):
         samples[k] = clock_ns(CLOCK_MONOTONIC) - start
 
 
-def measure_ring(own_core: int, other_core: int, count: int = 200_000) -> RingTimes:
-    """Round trips between two cores; the caller's thread is pinned to own_core meanwhile."""
+def measure_ring(
+    own_core: int, other_core: int, count: int = 200_000, interval_ns: int = 0
+) -> RingTimes:
+    """Round trips between two cores; the caller's thread is pinned to own_core meanwhile.
+
+    With an interval each message has a planned time and latency counts from it, as for the thing
+    measured beside it: what the machine takes from two bare spinners then stands in the floor too.
+    """
     _warm()
     fd = os.memfd_create("ring-floor", os.MFD_CLOEXEC)
     os.ftruncate(fd, _WORDS * 8)
@@ -114,8 +128,8 @@ def measure_ring(own_core: int, other_core: int, count: int = 200_000) -> RingTi
         child.stdout.read(1)  # the other side has its kernels and is about to wait
         os.sched_setaffinity(0, {own_core})
         warm, latencies = np.zeros(min(count, 20_000), np.int64), np.zeros(count, np.int64)
-        done = ring_ping(words, 0, warm)
-        done += ring_ping(words, warm.size, latencies)
+        done = ring_ping(words, 0, 0, warm)
+        done += ring_ping(words, warm.size, interval_ns, latencies)
         _stop(words, done)
         if done != warm.size + count or child.wait(timeout=30) != 0:
             raise RuntimeError(f"the ring floor's other process ended after {done} messages")
@@ -150,7 +164,7 @@ def _warm() -> None:
     words = np.zeros(_WORDS, np.int64)
     _stop(words, 0)
     ring_pong(words)  # finds the stop value at once
-    ring_ping(words, 0, np.zeros(0, np.int64))
+    ring_ping(words, 0, 0, np.zeros(0, np.int64))
     clock_cost(np.zeros(0, np.int64))
 
 

@@ -7,6 +7,7 @@ one sentence on stderr and exit code 1; a wrong command line with 2; Ctrl-C with
 means a bug.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,9 @@ from typing import Annotated
 import typer
 
 from cli.common import is_operating_error, sentence_of
+
+# Nothing here uses BLAS, NumPy would start a thread for it, and the supervisor forks.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 EXAMPLES = """
 \b
@@ -275,12 +279,12 @@ def test() -> None:
     raise typer.Exit(command("test"))
 
 
-@app.command("_child", hidden=True)
-def child(role: str, index: int) -> None:
-    """Be one process of the exchange; only the supervisor starts this."""
-    from engine.topology import child_main
+@app.command("_supervisor", hidden=True)
+def supervisor() -> None:
+    """Be an exchange in the background; only the project's own code starts this."""
+    from engine.topology import supervisor_main
 
-    raise typer.Exit(child_main(role, index))
+    raise typer.Exit(supervisor_main())
 
 
 def main() -> None:

@@ -1,52 +1,72 @@
-"""Start-up: from the start of a process to an exchange that has answered a logon.
+"""Start-up: from the start of `run.py up` to an exchange that has answered a logon.
 
-     this module started anew ──▶ supervisor ──compiles, starts──▶ shard, gateway, feed ──▶ logon
+     run.py up ──imports, compiles or loads, forks──▶ shard, gateway, feed ──says where──▶ logon
 
 First start: an empty kernel cache (RINGBOOK_CACHE in a temporary folder). Warm start: the same
 again. The time includes the Python interpreter and every import. A regression of the first start
-means more to compile; of the warm start, more to load or to create.
+means more to compile; of the warm start, more to import, load or create.
 """
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from bench.measure import Row, value_at_most
-from bench.system import exchange
+from bench.system import bench_config
 from bench.wire import logon
 
 FIRST_S, WARM_S = 60.0, 3.0
 WARM_STARTS = 5
-_TIMEOUT_S = 300.0
+_STOP_S = 30.0
+_RUN = Path(__file__).resolve().parent.parent / "run.py"
 
 
 def start_once(cache: str) -> float:
     """Seconds until a new exchange with this kernel cache has answered a logon."""
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.startup"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "RINGBOOK_CACHE": cache},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        seconds = time.perf_counter() - start
-    finally:
-        process.stdin.close()
+    config = bench_config()
+    network = config.network
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(
+            f'instance = "{config.instance}"\nshards = 1\n[network]\nport = 0\n'
+            f"feed_port = {network.feed_port}\ndirectory_port = {network.directory_port}\n"
+        )
+        file.flush()
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, str(_RUN), "up", "--config", file.name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "RINGBOOK_CACHE": cache},
+        )
         try:
-            process.wait(timeout=_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-    if line != b"ready\n":
-        raise RuntimeError("the exchange did not start")
-    return seconds
+            port = _port_said(process)
+            account = next(a for a in config.accounts if a.name == "bench")
+            logon(network.host, port, "start", account.name, account.token).close()
+            return time.perf_counter() - start
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _port_said(process: "subprocess.Popen[str]") -> int:
+    # `run.py up` prints where it serves once it does.
+    assert process.stdout is not None
+    for line in process.stdout:
+        found = re.search(r"tcp://[^:]+:(\d+)", line)
+        if found:
+            return int(found[1])
+    raise RuntimeError("the exchange did not start")
 
 
 def bench_start(quick: bool = False, idle: str = "") -> list[Row]:
@@ -71,14 +91,3 @@ def bench_start(quick: bool = False, idle: str = "") -> list[Row]:
             note=f"median of {len(warm)}; process start to logon answered",
         ),
     ]
-
-
-def _main() -> None:
-    with exchange() as system:
-        logon(system.host, system.port, "start", "bench", system.token).close()
-        os.write(1, b"ready\n")
-        sys.stdin.read()  # until the parent has its time
-
-
-if __name__ == "__main__":
-    _main()

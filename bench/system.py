@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.children import PREFIX
 from engine.config import Config
 from engine.segment import SHM, InstanceRunning, janitor
 from engine.sharding import plan_placement
@@ -90,13 +91,13 @@ def cpu_ns(pid: int) -> int:
 
 
 def _role_pids(supervisor: int) -> dict[str, int]:
-    # The supervisor's children by role: `run.py _child ROLE INDEX`.
+    # The supervisor's children by role: rb-ROLE and a number.
     roles = {}
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
     for pid in children.read_text().split() if children.exists() else []:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"_child" in words:
-            roles[words[words.index(b"_child") + 1].decode()] = int(pid)
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+        if name.startswith(PREFIX):
+            roles[name.removeprefix(PREFIX).rstrip("0123456789")] = int(pid)
     return roles
 
 

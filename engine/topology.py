@@ -3,17 +3,18 @@
 Cold. `run_up` is the supervisor and reads as a list; the classes behind it hold the details. Doors
 do not know each other or this file: they are handed their parts.
 
-    1 instance   segments, eventfds, lock                 (engine/instance.py; only with role
-    "shard") 2 kernels    compiled once, with progress             (engine/jit.py) 3 commands
-    accounts, instruments, start of session  written to the rings before anybody runs 4 children
-    shards, gateway, feed: exec, PDEATHSIG, descriptors by pass_fds, or by socket when started apart
-    5 watch      until a signal, or a child dies 6 stop       gateway -> end of session -> shards ->
-    feed -> remove everything
+    1 kernels    compiled once, with progress, and loaded            (engine/warmup.py)
+    2 instance   segments, eventfds, lock; only with role "shard"    (engine/instance.py)
+    3 commands   accounts, instruments, start of session: in the rings before anybody runs
+    4 children   shards, gateway, feed: forked, so that 1 is theirs  (engine/children.py);
+                 a part started apart asks the owner's socket for the descriptors
+    5 watch      until a signal, or a child dies
+    6 stop       gateway -> end of session -> shards -> feed -> remove everything
 """
 
-import ctypes
 import dataclasses
 import datetime
+import gc
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ import numpy as np
 import orjson
 
 from engine.admin import feed_state, list_instrument, open_account
+from engine.children import Child, die_with_parent, fork_child, name_process
 from engine.config import Config, config_from_mapping
 from engine.counters import State
 from engine.instance import (
@@ -39,19 +41,20 @@ from engine.instance import (
     create_instance,
     from_descriptors,
 )  # fmt: skip
+from engine.jit import warm_up
 from engine.segment import SegmentError
 from engine.sharding import Placement, plan_placement, shard_of_symbol
 from engine.shm_ring import Producer
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = "RINGBOOK_CHILD"
-PR_SET_PDEATHSIG = 1
+ENVIRONMENT = "RINGBOOK_SUPERVISOR"
 START_S_MAX = 120.0
 DRAIN_S_MAX = 2.0
 WATCH_S = 0.02
 HEARTBEAT_DEAD_NS = 2_000_000_000
 PRODUCER_SUPERVISOR = 1
-ROLES = ("shard", "gateway", "feed")
+DOORS = ("gateway", "feed")
+ROLES = ("shard", *DOORS)
 
 
 class StartError(RuntimeError):
@@ -112,15 +115,16 @@ class Supervisor:
         self.instance: Instance | None = None
         self.server: DescriptorServer | None = None
         self.producer: Producer | None = None
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.children: dict[str, Child] = {}
         self.ready_fds: dict[str, int] = {}
         self.port = config.network.port
 
     def warm(self, progress: Callable[[int, int, str, float], None]) -> None:
-        """Compile what the children will load."""
+        """Compile and load what the children will use."""
         from engine.warmup import warm_roles
 
         warm_roles(self.roles, progress)
+        warm_up()
 
     def create(self) -> None:
         """Make the instance and write its first commands."""
@@ -153,33 +157,38 @@ class Supervisor:
             )
 
     def start(self) -> None:
-        """Start the children of the roles."""
+        """Start the shards; the doors follow when these serve (`wait_ready`)."""
+        gc.collect()
+        gc.freeze()  # pages that the collector does not write stay shared
         if "shard" in self.roles:
             for index in range(self.config.shards):
                 self._spawn("shard", index)
-        for role in ("gateway", "feed"):
+        else:
+            self._start_doors()
+
+    def _start_doors(self) -> None:
+        for role in DOORS:
             if role in self.roles:
                 self._spawn(role, 0)
 
     def _spawn(self, role: str, index: int) -> None:
         read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        fds = [*self.instance.descriptors(), self.instance.lock] if self.instance else []
-        message = {
-            "fds": fds,
-            "ready_fd": write_end,
-            "parent": os.getpid(),
-            "config": orjson.loads(self.config.to_json()),
-            "description": self.instance.description() if self.instance else None,
-            "placement": dataclasses.asdict(self.placement),
-        }
-        environment = {**os.environ, ENVIRONMENT: orjson.dumps(message).decode()}
-        command = [sys.executable, str(ROOT / "run.py"), "_child", role, str(index)]
         name = f"{role}{index}"
-        self.children[name] = subprocess.Popen(
-            command, env=environment, pass_fds=[*fds, write_end], stdin=subprocess.DEVNULL
-        )
+        self.children[name] = fork_child(name, lambda: self._be(role, index, read_end, write_end))
         os.close(write_end)
         self.ready_fds[name] = read_end
+
+    def _be(self, role: str, index: int, read_end: int, write_end: int) -> int:
+        # In the child: let go of what is the supervisor's alone, then serve.
+        for fd in (read_end, *self.ready_fds.values()):
+            os.close(fd)
+        if self.server is not None:
+            self.server.socket.close()
+        instance = None
+        if self.instance is not None:
+            instance = from_descriptors(self.instance.description(), self.instance.descriptors())
+        mains = {"shard": _shard_child, "gateway": _gateway_child, "feed": _feed_child}
+        return mains[role](self.config, instance, index, self.placement, _Ready(write_end))
 
     def _shards_ready(self) -> bool:
         return self.instance is not None and bool(
@@ -189,16 +198,16 @@ class Supervisor:
     def wait_ready(self, stop: StopSignals) -> bool:
         """Wait until every child serves; False when somebody wants us to stop before that."""
         deadline = time.monotonic() + START_S_MAX
-        waiting = dict(self.ready_fds)
+        waiting = set(self.ready_fds)
         while waiting:
             if stop.is_set():
                 return False
             self._check_children()
-            for name, fd in list(waiting.items()):
-                text = _read_ready(fd)
+            for name in sorted(waiting):
+                text = _read_ready(self.ready_fds[name])
                 if text:
-                    del waiting[name]
-                    self._note_ready(name, text, waiting)
+                    waiting.remove(name)
+                    waiting |= self._note_ready(name, text, waiting)
             if time.monotonic() > deadline:
                 raise StartError(
                     f"{', '.join(waiting)} did not become ready within {START_S_MAX:.0f} s"
@@ -207,11 +216,17 @@ class Supervisor:
             time.sleep(0.002)
         return True
 
-    def _note_ready(self, name: str, text: bytes, waiting: dict[str, int]) -> None:
+    def _note_ready(self, name: str, text: bytes, waiting: set[str]) -> set[str]:
+        # Returns who was started because of it.
         if name.startswith("gateway"):
             self.port = int(text)
-        if self.instance is not None and not any(other.startswith("shard") for other in waiting):
-            self.instance.counters.block("supervisor").set("ready", 1)
+        if not name.startswith("shard") or any(other.startswith("shard") for other in waiting):
+            return set()
+        assert self.instance is not None
+        self.instance.counters.block("supervisor").set("ready", 1)
+        before = set(self.children)
+        self._start_doors()
+        return set(self.children) - before
 
     def running_config(self) -> Config:
         """Return the configuration with the port that was really taken."""
@@ -268,7 +283,7 @@ class Supervisor:
             self.instance.close()
             self.instance = None
 
-    def _alive(self, role: str) -> list[subprocess.Popen[bytes]]:
+    def _alive(self, role: str) -> list[Child]:
         return [
             c for name, c in self.children.items() if name.startswith(role) and c.poll() is None
         ]
@@ -289,11 +304,9 @@ class Supervisor:
             child.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + DRAIN_S_MAX
         for child in alive:
-            try:
-                child.wait(max(deadline - time.monotonic(), 0.01))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            if not child.wait(deadline - time.monotonic()):
+                child.send_signal(signal.SIGKILL)
+                child.wait(DRAIN_S_MAX)
 
 
 def startup_commands(config: Config, shard: int, epoch: int) -> np.ndarray:
@@ -335,33 +348,6 @@ def _exit_word(code: int) -> str:
 
 # -----------------------------------------------------------------------------------------------
 # children
-
-
-def child_main(role: str, index: int) -> int:
-    """Be one child: die with the parent, map what was passed, serve."""
-    text = os.environ.pop(ENVIRONMENT, "")
-    if not text:
-        raise StartError("run.py _child is started by `run.py up` only")
-    message = orjson.loads(text)
-    if role == "supervisor":
-        return _supervisor_child(message)
-    _die_with_parent(int(message["parent"]))
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the terminal's Ctrl-C is the supervisor's business
-    config = config_from_mapping(message["config"])
-    fds = message["fds"]
-    instance = from_descriptors(message["description"], fds[:-1]) if fds else None
-    placement = Placement(**{name: tuple(value) for name, value in message["placement"].items()})
-    ready = _Ready(int(message["ready_fd"]))
-    mains = {"shard": _shard_child, "gateway": _gateway_child, "feed": _feed_child}
-    return mains[role](config, instance, index, placement, ready)
-
-
-def _die_with_parent(parent: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before prctl
-        os._exit(1)
 
 
 class _Ready:
@@ -518,10 +504,9 @@ def start_in_background(
         "roles": list(roles),
         "ready_fd": write_end,
         "parent": os.getpid(),
-        "fds": [],
     }
     environment = {**os.environ, ENVIRONMENT: orjson.dumps(message).decode()}
-    command = [sys.executable, str(ROOT / "run.py"), "_child", "supervisor", "0"]
+    command = [sys.executable, str(ROOT / "run.py"), "_supervisor"]
     process = subprocess.Popen(
         command, env=environment, pass_fds=[write_end], stdin=subprocess.DEVNULL, cwd=ROOT
     )
@@ -538,8 +523,14 @@ def start_in_background(
     return Handle(process, config_from_mapping(orjson.loads(text)))
 
 
-def _supervisor_child(message: dict[str, Any]) -> int:
-    _die_with_parent(int(message["parent"]))
+def supervisor_main() -> int:
+    """Be the supervisor that `start_in_background` started: `run.py _supervisor`."""
+    text = os.environ.pop(ENVIRONMENT, "")
+    if not text:
+        raise StartError("run.py _supervisor is started by the project's own code only")
+    message = orjson.loads(text)
+    die_with_parent(int(message["parent"]))
+    name_process("supervisor")
     ready_fd = int(message["ready_fd"])
 
     def on_ready(config: Config) -> None:

@@ -213,3 +213,9 @@ def test_labels_that_do_not_fit_the_segment_are_refused(made: Counters, instance
     made.segment.words[0] = 2**40
     with pytest.raises(SegmentError, match="do not fit"):
         Counters.open(instance)
+
+
+def test_several_counters_are_written_at_once(made: Counters) -> None:
+    block = made.block("shard0")
+    block.set_many(block.indexes(["laps", "commands"]), [7, 9])
+    assert (block.get("commands"), block.get("laps")) == (9, 7)

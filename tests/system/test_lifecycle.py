@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from engine.children import PREFIX
 from engine.config import Config, GatewayLimits, Network, Rings, ShardLimits
 from engine.instance import connect_instance
 from engine.segment import process_start_time
@@ -146,7 +147,7 @@ def test_death_of_a_child_stops_the_others_with_a_sentence(
     victims = [
         pid
         for pid in children_of(handle.process.pid)
-        if role in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if Path(f"/proc/{pid}/comm").read_text().strip() == f"{PREFIX}{role}0"
     ]
     assert len(victims) == 1
     os.kill(victims[0], signal.SIGKILL)

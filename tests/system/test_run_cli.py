@@ -43,7 +43,7 @@ def test_help_lists_every_command_with_examples() -> None:
     for command in COMMANDS:
         assert f"  {command}" in result.stdout
     assert "run.py demo" in result.stdout
-    assert "_child" not in result.stdout
+    assert "_supervisor" not in result.stdout
     listed = result.stdout.split("Commands:")[1].split("First steps")[0]
     assert "..." not in listed, "a summary was cut off"
 

@@ -99,17 +99,19 @@ def of_mark(kind: str, mark: str) -> Takes:
     return takes
 
 
-def of_mass(summaries: int, row: type[Report] = Canceled) -> Takes:
-    """Give what answers a request with many rows: all up to the last of its summaries."""
+def of_mass(summaries: int, own: Callable[[Report], bool], row: type[Report] = Canceled) -> Takes:
+    """Give what answers a request with many rows: all up to the last of its summaries. Another
+    session of the account may ask the same at the same time: its summary is not ours.
+    """
     left = summaries
 
     def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
         nonlocal left
         if isinstance(report, Summary):
-            left -= 1
-            return True, left == 0
+            left -= own(report)
+            return own(report), own(report) and left == 0
         if isinstance(report, Rejected):
-            mine = not (report.id or report.order_id)
+            mine = own(report) and not (report.id or report.order_id)
             return mine, mine
         if report is None or not isinstance(report, row):
             return False, False

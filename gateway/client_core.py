@@ -318,7 +318,7 @@ class ClientCore:
         """Cancel many; gives what was cancelled."""
         shards = self._shards
         one = line.get("symbol") is not None or line.get("shard") is not None
-        takes = of_mass(1 if one else shards)
+        takes = of_mass(1 if one else shards, self.own)
         answer = yield self._request({"type": "mass_cancel", **line}, takes)
         raise_refusal(answer)
         return [report for report in answer.reports if isinstance(report, Canceled)]
@@ -338,7 +338,7 @@ class ClientCore:
             while True:
                 line = {"type": "open_orders", "symbol": symbol, "shard": shard, "limit": page}
                 line["after"] = after or None
-                answer = yield self._request(line, of_mass(1, Status))
+                answer = yield self._request(line, of_mass(1, self.own, Status))
                 raise_refusal(answer)
                 rows = [report for report in answer.reports if isinstance(report, Status)]
                 found += [Order.of([row]) for row in rows]

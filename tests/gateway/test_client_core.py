@@ -186,6 +186,16 @@ def test_a_replace_that_trades_collects_its_fills() -> None:
     assert [report.role for report in desk.core.reports] == ["maker"]
 
 
+def test_summary_of_another_session_does_not_end_a_mass_cancel() -> None:
+    desk = logged_on()
+    desk.ask(desk.core.mass_cancel({"symbol": "AAPL"}))
+    desk.report("summary", count=9, last=True, session="other")
+    assert not isinstance(desk.result, list)
+    desk.report("canceled", **ORDER, reason="mass", qty="5", leaves="0", filled="0")
+    desk.report("summary", count=1, last=True, session="main")
+    assert [report.order_id for report in desk.result] == [16777217]
+
+
 def test_mass_cancel_waits_for_every_shard() -> None:
     desk = logged_on(shards=2)
     desk.ask(desk.core.mass_cancel({}))

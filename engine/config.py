@@ -146,7 +146,8 @@ class GatewayLimits:
     """Bounds of order entry (RELIABILITY, limits table)."""
 
     line_bytes_max: int = 2048
-    output_bytes_max: int = 1 << 20
+    output_bytes_max: int = 1 << 20  # reports that may wait for one client, for long
+    output_burst_bytes: int = 32 << 20  # beyond that, all clients together, while they read on
     sessions_max: int = 1000
     connections_max: int = 4096
     connections_per_ip_per_s: int = 0  # 0: without limit (loopback tests open thousands)

@@ -13,7 +13,7 @@ most CALL_NS):
 * `intent` is announced a chunk ahead, so its fence is paid once per chunk, not per
   batch.
 * While a long work is open, commands it concerns wait at the head of their ring and the other rings
-  go on.
+  go on. Its slices wait a little for readers that are far behind.
 * Nothing to do: pause, then sched_yield, then sleep on the eventfd (engine/idle.py has the times).
 """
 
@@ -66,7 +66,14 @@ from engine.command_ring import (
     ring_release,
 )  # fmt: skip
 from engine.counters import HISTOGRAM_WORDS, histogram_record
-from engine.event_ring import EVENT_CTRL_WORDS, READER_SLEEPS, event_commit, event_intend
+from engine.event_ring import (
+    EVENT_CTRL_WORDS,
+    READER_POSITION,
+    READER_SLEEPS,
+    READERS_MAX,
+    event_commit,
+    event_intend,
+)
 from engine.id_table import ids_settle
 from engine.jit import helper, kernel, register_warmup
 from engine.lookahead import LOOK_FAR, LOOK_MIDDLE, LOOK_NEAR, look_far, look_middle, look_near
@@ -108,11 +115,15 @@ assert layout_offset(EVENT_SLOT, "receipt_shard_out") == SHARD_OUT_WORD * 8
 LAST_WORK_NS, NEXT_RING, TOPS_NS, COMMANDS, BATCHES, SLIPPED, STOP, CLOCK_OFFSET, LATENCY_BASE = (
     range(16, 25)
 )
+SLICE_NS = 25  # when the open work ran last
 LOOP_WORDS = 32
 
 RETURN_BUSY, RETURN_IDLE, RETURN_FATAL = 0, 1, 2
 # A wall clock that moves more than this against CLOCK_MONOTONIC is counted and slewed.
 JUMP_NS = 1_000_000_000
+# A long work waits for readers that are a quarter of the ring behind, but not longer than this for
+# each slice: a dead one costs milliseconds, not the exchange.
+PATIENCE_NS = 10_000_000
 SLEW_SHIFT = 10  # an offset is worked off at 1/1024 of real time
 
 
@@ -245,18 +256,33 @@ def batch_publish(s, p, first, oldest):
 
 
 @helper
+def work_turn(s, p):
+    """Whether the next slice of the open work may run: its readers follow, or were waited for."""
+    if s[WORK_KIND] == WORK_NONE:
+        return False
+    base = p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS + READER_POSITION
+    capacity = p.loop[EVENT_CAPACITY]
+    for reader in range(READERS_MAX):
+        behind = s[OUT_POSITION] - load_relaxed(p.event_ctrl, base + 8 * reader)
+        if behind > capacity >> BATCH_SHARE_SHIFT and behind <= capacity:
+            return clock_ns(np.int64(CLOCK_MONOTONIC)) - p.loop[SLICE_NS] > PATIENCE_NS
+    return True
+
+
+@helper
 def batch_run(s, p):
     """Poll, step and publish up to batch_max commands; returns how many ran."""
     slot = ring_next(s, p)
-    if slot < 0 and s[WORK_KIND] == WORK_NONE:
+    if slot < 0 and not work_turn(s, p):
         return np.int64(0)
     first, count, oldest = np.int64(s[OUT_POSITION]), np.int64(0), np.int64(0)
     wall = batch_clock(s, p)
     store_relaxed(s, BATCH_VERSION, s[BATCH_VERSION] + 1)
     fence_seq_cst()
     while count < p.loop[BATCH_MAX] and s[FATAL] == 0 and room_for_command(s, p, first):
-        if s[WORK_KIND] != WORK_NONE and (count & 1 == 0 or slot < 0):
+        if (count & 1 == 0 or slot < 0) and work_turn(s, p):
             step_continue(s)  # every second turn while other rings have work
+            p.loop[SLICE_NS] = clock_ns(np.int64(CLOCK_MONOTONIC))
         elif slot >= 0:
             look_ahead(s, p, p.loop[NEXT_RING])
             c = p.commands[slot]
@@ -351,7 +377,7 @@ def shard_run(s, p):
             continue
         now = clock_ns(np.int64(CLOCK_MONOTONIC))
         idle = now - p.loop[LAST_WORK_NS]
-        if idle > p.loop[YIELD_NS]:
+        if idle > p.loop[YIELD_NS] and s[WORK_KIND] == WORK_NONE:
             return RETURN_IDLE
         if now - start > CALL_NS or load_acquire(p.loop, STOP) != 0:
             return RETURN_BUSY

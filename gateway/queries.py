@@ -150,6 +150,7 @@ def limits_table(limits: GatewayLimits) -> dict[str, Any]:
     """The bounds every session lives in, by the names of docs/protocol.md."""
     return {
         "line_bytes_max": limits.line_bytes_max, "output_bytes_max": limits.output_bytes_max,
+        "output_burst_bytes": limits.output_burst_bytes,
         "logon_deadline_s": limits.logon_deadline_s, "heartbeat_s": limits.heartbeat_s,
         "idle_dead_s": limits.idle_dead_s,
         "sessions_max": limits.sessions_max, "sessions_per_account_max": ROWS_PER_ACCOUNT_MAX,

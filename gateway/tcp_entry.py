@@ -14,9 +14,9 @@ Linux takes the rest of its slice for that (EEVDF: vruntime := deadline), and a 
 
 Writing goes straight to the socket while nothing waits in user space: no copy, no turn of the loop
 in between. What the kernel does not take is left to uvloop. From STALL_BYTES of that on the client
-is not read from; over output_bytes_max, or for longer than STALL_S, and it is dropped: uvloop by
-itself would buffer without limit. A socket is never written after its transport began to close, for
-its number could be another's by then.
+is not read from; over output_bytes_max when the burst of all clients is used up, or for longer than
+STALL_S, and it is dropped: uvloop by itself would buffer without limit. A socket is never written
+after its transport began to close, for its number could be another's by then.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class TcpClient(Client, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fd, self.transport = -1, None
+        self.gateway.bursts.pop(self, None)
         self.desk.on_lost(self)
         self.gateway.awake()
 
@@ -110,7 +111,7 @@ class TcpClient(Client, asyncio.BufferedProtocol):
                 return
             data = data[taken:]
         transport.write(bytes(data))
-        if transport.get_write_buffer_size() > self.desk.limits.output_bytes_max:
+        if not self.gateway.may_wait(self, transport.get_write_buffer_size()):
             transport.abort()
             self.fd = -1
             self.desk.overflow(self)
@@ -123,6 +124,7 @@ class TcpClient(Client, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """It has."""
         self.stalled = 0
+        self.gateway.bursts.pop(self, None)
         self._reading()
         self.gateway.awake()
 
@@ -163,6 +165,7 @@ class Gateway:
         self.arrivals: dict[str, int] = {}  # connections of this second, by address
         self.server: asyncio.Server | None = None
         self.shards_seen = 0  # tick at which a shard was up
+        self.bursts: dict[TcpClient, int] = {}  # bytes of clients over output_bytes_max
         self._watch()
 
     # -------------------------------------------------------------------------- sleeping and waking
@@ -226,6 +229,17 @@ class Gateway:
                 most = limits.connections_per_ip_per_s
                 return f"more than {most} connections a second from {peer[0]}"
         return ""
+
+    def may_wait(self, client: TcpClient, size: int) -> bool:
+        """Whether a client may have this many bytes waiting. The answer to one mass cancel may be
+        megabytes: it may, while the burst of all clients is bounded, for STALL_S at most.
+        """
+        limits = self.config.gateway
+        if size <= limits.output_bytes_max:
+            self.bursts.pop(client, None)
+            return True
+        self.bursts[client] = size
+        return sum(self.bursts.values()) <= limits.output_burst_bytes
 
     def received(self, client: TcpClient, count: int) -> None:
         """Bytes of a client lie in the receive buffer."""

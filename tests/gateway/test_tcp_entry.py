@@ -228,7 +228,9 @@ def test_slow_reader_over_the_output_cap_is_dropped_while_others_are_served() ->
         assert len(door.desk.clients) == 1
         sock.close()
 
-    through(test, make_config(gateway=GatewayLimits(output_bytes_max=200_000)))
+    through(
+        test, make_config(gateway=GatewayLimits(output_bytes_max=200_000, output_burst_bytes=0))
+    )
 
 
 def test_sender_that_does_not_read_is_not_read_from_and_dropped_after_a_while() -> None:

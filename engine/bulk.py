@@ -17,6 +17,7 @@ from engine.book_state import (
     WORK_REASON,
     WORK_REF,
     WORK_SESSION,
+    WORK_SYMBOL,
     WORK_TOTAL,
     events,
     order_tag,
@@ -109,9 +110,12 @@ def collect(s, c, flags, symbol, after):
 
 
 @helper
-def work_list(s, c, kind, count, reason):
-    """Open a work over scratch[:count] for the command's account and session."""
+def work_list(s, c, kind, symbol, count, reason):
+    """Open a work over scratch[:count] for the command's account and session; `symbol`: the one
+    all of them are in, 0 when they may be in any.
+    """
     s[WORK_KIND] = kind
+    s[WORK_SYMBOL] = symbol
     s[WORK_CURSOR] = 0
     s[WORK_COUNT] = 0
     s[WORK_TOTAL] = count
@@ -168,7 +172,7 @@ def rows_run(s):
 @helper
 def mass_cancel_run(s, c, flags, symbol, reason):
     """Cancel the account's orders that pass the filters named by `flags`."""
-    work_list(s, c, WORK_CANCELS, collect(s, c, flags, symbol, np.int64(0)), reason)
+    work_list(s, c, WORK_CANCELS, symbol, collect(s, c, flags, symbol, np.int64(0)), reason)
     cancels_run(s)
 
 
@@ -177,7 +181,8 @@ def page_run(s, c, symbol):
     """QUERY_OPEN_ORDERS: the rows after order_id, SUMMARY with the last one when more remain."""
     rows = np.int64(c["qty"]) if c["qty"] > 0 else np.int64(PAGE_ROWS_DEFAULT)
     count = collect(s, c, np.int64(c["flags"]), symbol, np.int64(c["order_id"]))
-    work_list(s, c, WORK_ROWS, min(count, rows), 0)
+    # Rows are read slice by slice: whatever else runs might end an order that is listed.
+    work_list(s, c, WORK_ROWS, np.int64(0), min(count, rows), 0)
     if count > rows:
         s[WORK_REF] = orders(s)[scratch(s)[rows - 1]]["order_id"]
     rows_run(s)

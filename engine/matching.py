@@ -32,6 +32,7 @@ from engine.book_state import (
     WORK_KIND,
     WORK_ORDER,
     WORK_REF,
+    WORK_SYMBOL,
     events,
     free_orders,
     levels,
@@ -216,6 +217,7 @@ def sweep_run(s):
 def sweep_open(s, slot, old_ref):
     s[WORK_KIND] = WORK_SWEEP
     s[WORK_ORDER] = slot
+    s[WORK_SYMBOL] = orders(s)[slot]["symbol"]
     s[WORK_REF] = old_ref
     s[WORK_COUNT] = 0
 

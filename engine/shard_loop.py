@@ -46,13 +46,12 @@ from engine.book_state import (
     RECEIPT_PRODUCER_SEQ,
     RECEIPT_SHARD_IN,
     WORK_KIND,
-    WORK_ORDER,
+    WORK_SYMBOL,
     ShardState,
     allocate_state,
     dirty,
     event_words,
     levels,
-    orders,
     sides,
     small_limits,
     symbols,
@@ -77,7 +76,7 @@ from engine.event_ring import (
 from engine.id_table import ids_settle
 from engine.jit import helper, kernel, register_warmup
 from engine.lookahead import LOOK_FAR, LOOK_MIDDLE, LOOK_NEAR, look_far, look_middle, look_near
-from engine.matching import WORK_NONE, WORK_SWEEP
+from engine.matching import WORK_NONE
 from engine.records import (
     BOOK_TOP,
     COMMAND,
@@ -144,11 +143,20 @@ class Ports(NamedTuple):
 
 @helper
 def work_concerns(s, c):
-    """Whether the open work must be complete before `c` may run (RULES §1)."""
-    if s[WORK_KIND] == WORK_SWEEP and c["kind"] == CommandKind.NEW and c["symbol_id"] != 0:
-        symbol = np.int64(orders(s)[np.int64(s[WORK_ORDER])]["symbol"])
-        return np.int64(c["symbol_id"]) == np.int64(symbols(s)[symbol]["symbol_id"])
-    return True
+    """Whether the open work must be complete before `c` may run (RULES §1): not if the work is
+    about one symbol and `c` about an order in another.
+    """
+    kind = c["kind"]
+    about_order = (
+        kind == CommandKind.NEW
+        or kind == CommandKind.CANCEL
+        or kind == CommandKind.REPLACE
+        or kind == CommandKind.QUERY_ORDER
+    )
+    symbol = np.int64(s[WORK_SYMBOL])
+    if symbol == 0 or not about_order or c["symbol_id"] == 0:
+        return True
+    return np.int64(c["symbol_id"]) == np.int64(symbols(s)[symbol]["symbol_id"])
 
 
 @helper

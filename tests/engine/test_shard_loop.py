@@ -8,8 +8,17 @@ from engine.book_state import OUT_POSITION, WORK_KIND, ShardState, allocate_stat
 from engine.config import Instrument
 from engine.event_ring import READER_POSITION
 from engine.matching import WORK_NONE
-from engine.records import COMMAND, CommandFlag, CommandKind, EventKind, OrderType, pack_name
+from engine.records import (
+    COMMAND,
+    CommandFlag,
+    CommandKind,
+    EventKind,
+    OrderType,
+    pack_name,
+    unpack_name,
+)
 from engine.shard_loop import (
+    COMMANDS,
     RETURN_BUSY,
     RETURN_IDLE,
     SLICE_NS,
@@ -72,6 +81,7 @@ def shard() -> Shard:
     made.follow(open_account(1))
     made.follow(open_session(1, "main", logon=1))
     made.follow(list_instrument(Instrument("AAPL")))
+    made.follow(list_instrument(Instrument("MSFT")))
     orders = np.zeros(ORDERS, COMMAND)
     orders["kind"], orders["order_type"], orders["qty"] = CommandKind.NEW, OrderType.LIMIT, 1
     orders["px"], orders["symbol"] = 1 + np.arange(ORDERS) % 100, pack_name("AAPL")
@@ -108,6 +118,30 @@ def test_long_work_waits_for_a_reader_a_quarter_behind_and_goes_on_when_it_follo
     kinds = shard.state.events["kind"][places]
     assert np.count_nonzero(kinds == EventKind.CANCELED) == ORDERS
     assert kinds[-1] == EventKind.SUMMARY
+
+
+@pytest.mark.parametrize(("symbol", "passes"), [("AAPL", False), ("MSFT", True), ("", False)])
+@pytest.mark.parametrize("kind", [CommandKind.NEW, CommandKind.CANCEL])
+def test_commands_for_other_symbols_do_not_wait_for_a_long_work(
+    shard: Shard, kind: CommandKind, symbol: str, passes: bool
+) -> None:
+    ids = {unpack_name(int(row["name"])): int(row["symbol_id"]) for row in shard.state.symbols}
+    shard.ports.loop[SLICE_NS] = 1 << 62
+    command = mass_cancel()
+    command["flags"], command["symbol_id"] = CommandFlag.BY_SYMBOL, ids["AAPL"]
+    shard.send(command)
+    shard.run()
+    shard.ports.loop[SLICE_NS] = 1 << 62
+    assert shard.state.hdr[WORK_KIND] != WORK_NONE
+    before = int(shard.ports.loop[COMMANDS])
+    other = np.zeros(1, COMMAND)
+    other["kind"], other["order_type"], other["qty"], other["px"] = kind, OrderType.LIMIT, 1, 5
+    other["symbol"], other["symbol_id"] = pack_name("MSFT"), ids[symbol] if symbol else 0
+    other["account"], other["session"], other["logon"], other["order_id"] = 1, 1, 1, 1
+    shard.send(other)
+    shard.run()
+    assert int(shard.ports.loop[COMMANDS]) - before == passes
+    assert shard.state.hdr[WORK_KIND] != WORK_NONE
 
 
 def test_reader_that_never_follows_costs_a_long_work_its_patience_only(shard: Shard) -> None:

@@ -50,6 +50,7 @@ WORK_SYMBOL = 20  # the only symbol it is about, 0: any
 WORK_REASON = 21
 WORK_REF = 22  # reference replaced by an order that did not trade yet
 FATAL = 23  # number of the broken invariant
+FATAL_CROSSED, FATAL_SECOND_WORK = 1, 2
 GONE_IN = 24  # entries of ended orders put into `gone`, and taken out of the id table
 GONE_OUT = 25
 SHARD = 32

@@ -15,6 +15,8 @@ import numpy as np
 from engine.atomics import prefetch_line
 from engine.book_numba import level_find, level_next, queue_append, queue_remove, symbol_touch
 from engine.book_state import (
+    FATAL,
+    FATAL_SECOND_WORK,
     LEVELS_CAPACITY,
     LEVELS_USED,
     MAX_WALK,
@@ -184,7 +186,7 @@ def order_book(s, slot, old_ref):
 
 
 @helper
-def sweep_close(s, slot):
+def sweep_close(s, slot, old_ref):
     """What is left after the sweep: rests, expires, or nothing."""
     row = orders(s)[slot]
     if row["leaves"] == 0:
@@ -196,7 +198,7 @@ def sweep_close(s, slot):
         emit_expired(s, slot, Reason.IOC_REMAINDER)
         order_release(s, slot)
     else:
-        order_book(s, slot, np.int64(s[WORK_REF]))
+        order_book(s, slot, old_ref)
 
 
 @helper
@@ -206,7 +208,7 @@ def sweep_run(s):
     symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
     if sweep(s, slot):
         s[WORK_KIND] = WORK_NONE
-        sweep_close(s, slot)
+        sweep_close(s, slot, np.int64(s[WORK_REF]))
     else:
         id_insert(s, slot)
         emit_continued(s, np.int64(s[WORK_COUNT]))
@@ -215,11 +217,29 @@ def sweep_run(s):
 
 @helper
 def sweep_open(s, slot, old_ref):
+    """Make the sweep the open work. There is one at a time: the loop lets nothing that may trade
+    run before it is complete.
+    """
+    if s[WORK_KIND] != WORK_NONE:
+        s[FATAL] = FATAL_SECOND_WORK
     s[WORK_KIND] = WORK_SWEEP
     s[WORK_ORDER] = slot
     s[WORK_SYMBOL] = orders(s)[slot]["symbol"]
     s[WORK_REF] = old_ref
     s[WORK_COUNT] = 0
+
+
+@helper
+def order_enter(s, slot, old_ref):
+    """The order meets the book; one that crosses nothing comes to its end without being a work."""
+    row = orders(s)[slot]
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    if best_crosses(s, symbol, side, limit_of(s, slot)):
+        sweep_open(s, slot, old_ref)
+        sweep_run(s)
+    else:
+        symbol_touch(s, symbol)
+        sweep_close(s, slot, old_ref)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -294,8 +314,7 @@ def new_run(s, c, symbol, text_row):
     """NEW, all tests passed: ACCEPTED, trades, then the end of the order."""
     slot = order_take(s, c, symbol, text_row)
     emit_accepted(s, slot)
-    sweep_open(s, slot, np.int64(0))
-    sweep_run(s)
+    order_enter(s, slot, np.int64(0))
 
 
 @helper
@@ -359,8 +378,7 @@ def replace_move(s, slot, px, total):
         event["flags"] |= EventFlag.WILL_TRADE.value
         event_public(s, event)
         ref = np.int64(0)
-    sweep_open(s, slot, ref)
-    sweep_run(s)
+    order_enter(s, slot, ref)
 
 
 @subroutine

@@ -45,6 +45,7 @@ from engine.book_state import (
     RECEIPT_GATEWAY_IN,
     RECEIPT_PRODUCER_SEQ,
     RECEIPT_SHARD_IN,
+    SYMBOLS_USED,
     WORK_KIND,
     WORK_SYMBOL,
     ShardState,
@@ -76,15 +77,17 @@ from engine.event_ring import (
 from engine.id_table import ids_settle
 from engine.jit import helper, kernel, register_warmup
 from engine.lookahead import LOOK_FAR, LOOK_MIDDLE, LOOK_NEAR, look_far, look_middle, look_near
-from engine.matching import WORK_NONE
+from engine.matching import WORK_NONE, best_crosses
 from engine.records import (
     BOOK_TOP,
     COMMAND,
     EVENT_SLOT,
     EVENT_SLOT_WORDS,
+    SYMBOL_INDEX_MASK,
     TOP_LEVELS,
     TOP_WORDS,
     CommandKind,
+    OrderType,
     layout_offset,
 )
 from engine.ring_words import position_add, wake_sleepers
@@ -142,21 +145,28 @@ class Ports(NamedTuple):
 
 
 @helper
+def may_trade(s, c):
+    """Whether a NEW would meet an order."""
+    symbol, side = np.int64(c["symbol_id"]) & SYMBOL_INDEX_MASK, np.int64(c["side"])
+    if symbol > s[SYMBOLS_USED] or side > 1:
+        return False  # it will be refused
+    return c["order_type"] != OrderType.LIMIT or best_crosses(s, symbol, side, np.int64(c["px"]))
+
+
+@helper
 def work_concerns(s, c):
-    """Whether the open work must be complete before `c` may run (RULES §1): not if the work is
-    about one symbol and `c` about an order in another.
+    """Whether the open work must be complete before `c` may run (RULES §1). Not if the work is
+    about one symbol, `c` about an order in another, and `c` cannot become a work itself: there is
+    room for one.
     """
     kind = c["kind"]
-    about_order = (
-        kind == CommandKind.NEW
-        or kind == CommandKind.CANCEL
-        or kind == CommandKind.REPLACE
-        or kind == CommandKind.QUERY_ORDER
-    )
+    short = kind == CommandKind.CANCEL or kind == CommandKind.QUERY_ORDER or kind == CommandKind.NEW
     symbol = np.int64(s[WORK_SYMBOL])
-    if symbol == 0 or not about_order or c["symbol_id"] == 0:
+    if symbol == 0 or not short or c["symbol_id"] == 0:
         return True
-    return np.int64(c["symbol_id"]) == np.int64(symbols(s)[symbol]["symbol_id"])
+    if np.int64(c["symbol_id"]) == np.int64(symbols(s)[symbol]["symbol_id"]):
+        return True
+    return kind == CommandKind.NEW and may_trade(s, c)
 
 
 @helper

@@ -14,6 +14,7 @@ import numpy as np
 from engine.book_state import (
     CREATE_UNKNOWN,
     FATAL,
+    FATAL_CROSSED,
     IN_SEQ,
     IN_TS,
     OUT_POSITION,
@@ -79,7 +80,6 @@ from engine.validate import (
 )
 
 ADMINISTRATIVE_FROM = 16  # kinds from here on come from the supervisor or the loop only
-FATAL_CROSSED = 1
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
 

@@ -1,10 +1,19 @@
 """The loop of a shard over private rings, call by call: long works and the readers behind them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from engine.admin import PRODUCER_SUPERVISOR, list_instrument, open_account, open_session
-from engine.book_state import OUT_POSITION, WORK_KIND, ShardState, allocate_state, small_limits
+from engine.book_state import (
+    FATAL,
+    OUT_POSITION,
+    WORK_KIND,
+    ShardState,
+    allocate_state,
+    small_limits,
+)
 from engine.config import Instrument
 from engine.event_ring import READER_POSITION
 from engine.matching import WORK_NONE
@@ -106,8 +115,7 @@ def test_long_work_waits_for_a_reader_a_quarter_behind_and_goes_on_when_it_follo
     shard.send(mass_cancel())
     rounds = 0
     while shard.state.hdr[WORK_KIND] != WORK_NONE or rounds == 0:
-        outcome = shard.run()
-        assert outcome == (RETURN_IDLE if shard.state.hdr[WORK_KIND] == WORK_NONE else RETURN_BUSY)
+        shard.run()
         shard.ports.loop[SLICE_NS] = 1 << 62
         lag = shard.position - int(shard.ports.event_ctrl[READER_POSITION])
         assert lag <= shard.quarter + SLICE + 2
@@ -120,28 +128,73 @@ def test_long_work_waits_for_a_reader_a_quarter_behind_and_goes_on_when_it_follo
     assert kinds[-1] == EventKind.SUMMARY
 
 
-@pytest.mark.parametrize(("symbol", "passes"), [("AAPL", False), ("MSFT", True), ("", False)])
-@pytest.mark.parametrize("kind", [CommandKind.NEW, CommandKind.CANCEL])
-def test_commands_for_other_symbols_do_not_wait_for_a_long_work(
-    shard: Shard, kind: CommandKind, symbol: str, passes: bool
-) -> None:
-    ids = {unpack_name(int(row["name"])): int(row["symbol_id"]) for row in shard.state.symbols}
-    shard.ports.loop[SLICE_NS] = 1 << 62
+def other_order(shard: Shard, symbol: str, **fields: int) -> np.ndarray:
+    """An order of account 1; `symbol` "" names it by name alone."""
+    command = np.zeros(1, COMMAND)
+    command["kind"], command["order_type"] = CommandKind.NEW, OrderType.LIMIT
+    command["qty"], command["px"], command["symbol"] = 1, 5, pack_name(symbol or "MSFT")
+    command["symbol_id"] = symbol_ids(shard)[symbol] if symbol else 0
+    command["account"], command["session"], command["logon"] = 1, 1, 1
+    for name, value in fields.items():
+        command[name] = value
+    return command
+
+
+def symbol_ids(shard: Shard) -> dict[str, int]:
+    return {unpack_name(int(row["name"])): int(row["symbol_id"]) for row in shard.state.symbols}
+
+
+def long_cancel(shard: Shard) -> np.ndarray:
     command = mass_cancel()
-    command["flags"], command["symbol_id"] = CommandFlag.BY_SYMBOL, ids["AAPL"]
-    shard.send(command)
+    command["flags"], command["symbol_id"] = CommandFlag.BY_SYMBOL, symbol_ids(shard)["AAPL"]
+    return command
+
+
+def long_sweep(shard: Shard) -> np.ndarray:
+    return other_order(shard, "AAPL", side=1, qty=ORDERS, px=1)
+
+
+@pytest.mark.parametrize("work", [long_cancel, long_sweep])
+@pytest.mark.parametrize(
+    ("symbol", "fields", "passes"),
+    [
+        ("AAPL", {}, False),
+        ("", {}, False),
+        ("MSFT", {}, True),
+        ("MSFT", {"kind": CommandKind.CANCEL, "order_id": 1}, True),
+        ("MSFT", {"side": 1, "px": 50}, False),  # meets the bid of 60
+        ("MSFT", {"side": 1, "px": 61}, True),
+        ("MSFT", {"order_type": OrderType.MARKET, "px": 0}, False),
+        ("MSFT", {"kind": CommandKind.REPLACE, "order_id": 1}, False),
+        ("MSFT", {"kind": CommandKind.QUERY_OPEN_ORDERS}, False),
+    ],
+)
+def test_what_cannot_be_long_does_not_wait_for_a_long_work_in_another_symbol(
+    shard: Shard,
+    work: Callable[[Shard], np.ndarray],
+    symbol: str,
+    fields: dict[str, int],
+    passes: bool,
+) -> None:
+    shard.follow(other_order(shard, "MSFT", px=60))
+    first = shard.position
+    shard.send(work(shard))
     shard.run()
     shard.ports.loop[SLICE_NS] = 1 << 62
-    assert shard.state.hdr[WORK_KIND] != WORK_NONE
-    before = int(shard.ports.loop[COMMANDS])
-    other = np.zeros(1, COMMAND)
-    other["kind"], other["order_type"], other["qty"], other["px"] = kind, OrderType.LIMIT, 1, 5
-    other["symbol"], other["symbol_id"] = pack_name("MSFT"), ids[symbol] if symbol else 0
-    other["account"], other["session"], other["logon"], other["order_id"] = 1, 1, 1, 1
-    shard.send(other)
+    kind, before = int(shard.state.hdr[WORK_KIND]), int(shard.ports.loop[COMMANDS])
+    assert kind != WORK_NONE
+    shard.send(other_order(shard, symbol, **fields))
     shard.run()
     assert int(shard.ports.loop[COMMANDS]) - before == passes
-    assert shard.state.hdr[WORK_KIND] != WORK_NONE
+    assert shard.state.hdr[WORK_KIND] == kind
+    while shard.state.hdr[WORK_KIND] != WORK_NONE:
+        shard.reader_at(shard.position)
+        shard.run()
+    assert int(shard.ports.loop[COMMANDS]) - before == 1
+    assert int(shard.state.hdr[FATAL]) == 0
+    places = np.arange(first, shard.position) & (len(shard.state.events) - 1)
+    ended = (EventKind.CANCELED, EventKind.FILL)
+    assert np.count_nonzero(np.isin(shard.state.events["kind"][places], ended)) >= ORDERS
 
 
 def test_reader_that_never_follows_costs_a_long_work_its_patience_only(shard: Shard) -> None:

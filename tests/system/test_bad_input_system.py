@@ -30,6 +30,8 @@ ORDERS_MAX = 3000
 EXTRA = f"""unknown_symbol = "create"
 [shard]
 orders_max = {ORDERS_MAX}
+[gateway]
+output_burst_bytes = 4_000_000
 [[instruments]]
 symbol = "AAPL"
 [[instruments]]
@@ -260,21 +262,20 @@ def test_full_ring_is_busy_and_nothing_accepted_is_lost(exchange: Running) -> No
 def test_slow_reader_is_dropped_and_others_go_on(exchange: Running, honest: Line) -> None:
     before = counter(exchange, "gateway0", "output_overflows")
     # Without a small receive buffer the kernel takes up to tcp_rmem for a reader that never reads.
-    deaf = Line(exchange.port, "alice", "deaf", receive=4096, cancel_on_disconnect="all")
-    for _ in range(200):  # of the same account: its reports go to the deaf session too
-        honest.send(
-            b"\n".join(
-                orjson.dumps({"type": "cancel", "symbol": "AAPL", "order_id": 5})
-                for _ in range(1000)
+    with Line(exchange.port, "alice", "deaf", receive=4096, cancel_on_disconnect="all"):
+        for _ in range(200):  # of the same account: its reports go to the deaf session too
+            honest.send(
+                b"\n".join(
+                    orjson.dumps({"type": "cancel", "symbol": "AAPL", "order_id": 5})
+                    for _ in range(1000)
+                )
             )
-        )
-        answered = 0
-        while answered < 1000:  # beside them: the summary of the deaf session's end
-            answered += honest.hear().get("code") == 501
-        if counter(exchange, "gateway0", "output_overflows") > before:
-            break
-    assert counter(exchange, "gateway0", "output_overflows") == before + 1
-    deaf.close()
+            answered = 0
+            while answered < 1000:  # beside them: the summary of the deaf session's end
+                answered += honest.hear().get("code") == 501
+            if counter(exchange, "gateway0", "output_overflows") > before:
+                break
+        assert counter(exchange, "gateway0", "output_overflows") == before + 1
 
 
 def test_flood_over_the_rate_is_refused_then_logged_out(exchange: Running) -> None:

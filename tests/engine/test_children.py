@@ -9,6 +9,9 @@ import pytest
 
 from engine.children import PREFIX, Child, fork_child
 
+# The supervisor has one thread; pytest's process may have some of OpenBLAS, and Python 3.12 says so.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
 
 def ended(child: Child) -> int | None:
     assert child.wait(10)

@@ -9,7 +9,7 @@ import pytest
 
 from engine.children import PREFIX, Child, fork_child
 
-# The supervisor has one thread; pytest's process may have some of OpenBLAS, and Python 3.12 says so.
+# The supervisor has one thread; pytest may have some of OpenBLAS, which Python 3.12 remarks on.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 

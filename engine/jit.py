@@ -18,6 +18,7 @@ checking in its own cache key, ours has the flavour.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -26,7 +27,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,23 @@ def cache_root() -> Path:
     return root / "jit"
 
 
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    # All statements at any depth; expressions, most of a tree, hold no import.
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, field, None)
+            if isinstance(inner, list):
+                todo += inner
+
+
+@functools.cache
 def _imported_modules(path: Path) -> set[Path]:
     # Project files that `path` imports, at any depth of its syntax tree.
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _statements(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -70,11 +70,13 @@ def run_up(
     roles: set[str],
     on_ready: Callable[[Config], None] | None = None,
     progress: Callable[[int, int, str, float], None] | None = None,
+    *,
+    background: bool = False,
 ) -> int:
     """Start the named roles, serve until SIGINT or SIGTERM, leave nothing behind; returns the exit
-    code.
+    code. In the background the terminal's Ctrl-C is for who started us: he says SIGTERM.
     """
-    stop = StopSignals()
+    stop = StopSignals(interrupt=not background)
     placement = plan_placement(config)
     config = dataclasses.replace(config, shards=len(placement.shard_cores))
     supervisor = Supervisor(config, roles, placement)
@@ -94,10 +96,10 @@ def run_up(
 class StopSignals:
     """SIGINT and SIGTERM as a flag."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, interrupt: bool = True) -> None:
         self.count = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, self._note if interrupt else signal.SIG_IGN)
 
     def _note(self, number: int, frame: object) -> None:
         self.count += 1
@@ -441,8 +443,7 @@ def _feed_child(
     pin(placement, None)
     # Private reports first: woken by the same event, the feed does not push the gateway aside.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    stop = StopSignals()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = StopSignals(interrupt=False)
     ready.tell()
     while instance is None and not stop.is_set():
         instance = connect_instance(config.instance)
@@ -538,7 +539,11 @@ def supervisor_main() -> int:
 
     try:
         return run_up(
-            config_from_mapping(message["config"]), set(message["roles"]), on_ready, _quiet
+            config_from_mapping(message["config"]),
+            set(message["roles"]),
+            on_ready,
+            _quiet,
+            background=True,
         )
     except (StartError, SegmentError) as error:
         tell(f"ringbook: {error}\n")

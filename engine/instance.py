@@ -57,7 +57,6 @@ SHARD_LABELS = (
     "symbols",
     "sessions",
     "parks",
-    "wakes",
     "clock_jumps",
     "fatal",
     *REJECT_LABELS,

@@ -12,12 +12,16 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from cli.common import is_operating_error, sentence_of
+from cli.environment import ensure
 
 # Nothing here uses BLAS, NumPy would start a thread for it, and the supervisor forks.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if __name__ == "__main__":
+    ensure(sys.argv)
+
+import typer
+
+from cli.common import is_operating_error, sentence_of
 
 EXAMPLES = """
 \b

@@ -185,6 +185,25 @@ def leading_zeros(typingctx, bits):
 
 
 @intrinsic
+def crc32c_word(typingctx, crc, word):
+    """One step of CRC32C over a uint64, the processor's own instruction (engine/crc32c.py)."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(_I64, [_I64, _I64])
+        function = cgutils.get_or_insert_function(
+            builder.module, kind, "llvm.x86.sse42.crc32.64.64"
+        )
+        return builder.call(function, args)
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
+def has_crc32c() -> bool:
+    """Whether `crc32c_word` may be used here."""
+    return _X86 and bool(binding.get_host_cpu_features().get("sse4.2", False))
+
+
+@intrinsic
 def clock_ns(typingctx, clock_id):
     """clock_gettime(clock_id) in nanoseconds (27 to 54 ns a call through the vDSO)."""
 

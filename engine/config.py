@@ -156,6 +156,9 @@ class GatewayLimits:
     idle_dead_s: float = 15.0
     auth_failure_delay_s: float = 0.25
     page_rows_max: int = 100
+    # How long sessions of a gateway that died stay open for their clients to come back.
+    session_grace_s: float = 10.0
+    dead_man_min_s: float = 0.5  # shortest dead-man time a client may ask for
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,8 @@ class Network:
     feed_port: int = 9200
     feed_interface: str = "127.0.0.1"
     directory_port: int = 9199
+    health_host: str = "127.0.0.1"
+    health_port: int = 9198  # 0: any free one, as with `port`; -1: no endpoint
     feed_heartbeat_s: float = 1.0
     datagram_bytes_max: int = 1400
 
@@ -189,6 +194,57 @@ class Rings:
                 "event_capacity must be at least 4 * events_per_command_max:"
                 " half of it is slack for readers"
             )
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Where the truth is kept, and when an acknowledgement may go out (DESIGN §6).
+
+    `os`: synced about once a second, a power cut may lose that. `batch`: a sync starts every
+    sync_ms, a power cut loses acknowledgements of at most loss_window_ms. `sync`: nothing is
+    acknowledged before it is on disk. In all three the end of any process loses nothing. `none`: no
+    journal.
+    """
+
+    directory: str = ""  # "": a temporary one that goes with the instance
+    mode: str = "batch"
+    sync_ms: int = 10
+    loss_window_ms: int = 100
+    segment_bytes: int = 64 << 20
+    staging_capacity: int = 1 << 17  # commands between the shard and the disk
+    retention_segments: int = 0  # old segments kept behind what is needed; 0: all of them
+    snapshot_commands: int = 2_000_000
+    log_segment_events: int = 1 << 18
+    log_events_max: int = 1 << 23  # reports kept for resuming clients, per shard
+    free_bytes_min: int = 256 << 20  # less room on the disk closes the gate
+
+    def check(self, shard: ShardLimits) -> None:
+        """Raise ConfigError naming the first key that cannot be."""
+        if self.mode not in JOURNAL_MODES:
+            raise ConfigError(
+                f"journal.mode must be one of {', '.join(JOURNAL_MODES)}, not {self.mode!r}"
+            )
+        if not 1 <= self.sync_ms <= self.loss_window_ms - 2 * LOSS_MARGIN_MS:
+            raise ConfigError(
+                f"journal.sync_ms must be 1 .. loss_window_ms - {2 * LOSS_MARGIN_MS}:"
+                " the gate closes before the window is over"
+            )
+        capacity = self.staging_capacity
+        if capacity & (capacity - 1) or capacity < 2 * shard.batch_max:
+            raise ConfigError(
+                "journal.staging_capacity must be a power of two of at least two batches"
+            )
+        for name in ("segment_bytes", "log_segment_events", "snapshot_commands"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"journal.{name} must be at least 1")
+        if self.segment_bytes % 4096 or self.segment_bytes < 16_384:
+            raise ConfigError("journal.segment_bytes must be a multiple of 4096, at least 16384")
+        if self.log_events_max < 2 * self.log_segment_events:
+            raise ConfigError("journal.log_events_max must be at least two log segments")
+
+
+JOURNAL_MODES = ("none", "os", "batch", "sync")
+LOSS_MARGIN_MS = 10  # the gate closes this long before the window is over
 
 
 DEMO_INSTRUMENTS = (
@@ -224,11 +280,13 @@ class Config:
     rings: Rings = field(default_factory=Rings)
     gateway: GatewayLimits = field(default_factory=GatewayLimits)
     network: Network = field(default_factory=Network)
+    journal: Journal = field(default_factory=Journal)
 
     def check(self) -> "Config":
         """Return self, or raise ConfigError naming the first key that cannot be."""
         self.shard.check()
         self.rings.check(self.shard)
+        self.journal.check(self.shard)
         if self.idle not in ("adaptive", "spin", "park"):
             raise ConfigError(f"idle must be adaptive, spin or park, not {self.idle!r}")
         if self.unknown_symbol not in ("create", "reject"):
@@ -289,6 +347,7 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
         "rings": Rings,
         "gateway": GatewayLimits,
         "network": Network,
+        "journal": Journal,
         "template": Instrument,
     }
     lists = {"instruments": Instrument, "accounts": Account, "throttles": Throttle}

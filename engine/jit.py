@@ -36,6 +36,7 @@ PACKAGES = ("engine", "gateway", "feed", "bench", "strategy", "tests")
 FLAVOUR = os.environ.get("RINGBOOK_FLAVOUR", "prod")
 FLAVOURS = ("prod", "check", "failpoint")
 VERIFY = FLAVOUR == "check"
+FAIL_POINTS = FLAVOUR == "failpoint"
 CACHE_DIRECTORIES_KEPT = 64  # superseded ones are removed oldest first
 CACHE_AGE_KEPT_S = 7 * 86400
 YARDSTICK = "5bench6floors"  # the package bench.floors in a mangled name
@@ -118,10 +119,19 @@ def cache_key(path: Path) -> str:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     for library in ("numba", "llvmlite", "numpy"):
         digest.update(f"{library}={importlib.metadata.version(library)};".encode())
+    flavour = _flavour_of(path)
     digest.update(
-        f"{sys.version_info[:2]}{platform.machine()}{platform.processor()}{FLAVOUR}".encode()
+        f"{sys.version_info[:2]}{platform.machine()}{platform.processor()}{flavour}".encode()
     )
-    return f"{path.stem}-{FLAVOUR}-{digest.hexdigest()[:20]}"
+    return f"{path.stem}-{flavour}-{digest.hexdigest()[:20]}"
+
+
+def _flavour_of(path: Path) -> str:
+    # Without a crash point in it a kernel is the same in flavour `failpoint` as in `prod`.
+    own = [source for source in source_closure(path) if source != Path(__file__).resolve()]
+    if FAIL_POINTS and not any(b"FAIL_POINTS" in source.read_bytes() for source in own):
+        return "prod"
+    return FLAVOUR
 
 
 def _cache_directory(path: Path) -> Path:
@@ -172,6 +182,14 @@ _helper_names: set[str] = set()
 _subroutine_names: set[str] = set()
 
 
+def _name_note(function: Callable[..., Any], names: set[str], others: set[str]) -> None:
+    # Libraries are known by these names alone: one name for both kinds would give a helper the
+    # treatment of a subroutine.
+    if function.__qualname__ in others:
+        raise TypeError(f"{function.__qualname__} is a helper here and a subroutine there")
+    names.add(function.__qualname__)
+
+
 def helper(function: Callable[..., Any]) -> Any:
     """Compile a part of a kernel; always inlined into its callers, but in the check flavour.
     Python cannot call it (TypeError), kernels can.
@@ -179,7 +197,7 @@ def helper(function: Callable[..., Any]) -> Any:
     if JIT_DISABLED:
         return function
     if not VERIFY:
-        _helper_names.add(function.__qualname__)
+        _name_note(function, _helper_names, _subroutine_names)
     # Bounds checks make each function several times longer: all of them inlined took over 300 s to
     # compile, calls take 27 s.
     compiled = njit(
@@ -286,7 +304,7 @@ def subroutine(function: Callable[..., Any]) -> Any:
     if JIT_DISABLED:
         return function
     # Said twice: Numba hands a caller's forceinline on, LLVM takes short functions in by itself.
-    _subroutine_names.add(function.__qualname__)
+    _name_note(function, _subroutine_names, _helper_names)
     return njit(forceinline=False, _nrt=False, boundscheck=VERIFY)(function)
 
 

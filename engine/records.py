@@ -48,6 +48,7 @@ class CommandKind(IntEnum):
     QUERY_OPEN_ORDERS = 7
     SESSION_OPEN = 8
     SESSION_CLOSE = 9
+    SESSION_KEEP = 10  # the client is alive: its dead-man time begins anew
     TIME = 16
     CONTINUE = 17
     ACTIVATE = 18
@@ -215,6 +216,7 @@ class Reason(IntEnum):
     ACCOUNT_OPENED = 34
     PRODUCER_RESET = 35
     INCARNATION = 36
+    DEAD_MAN = 37
 
 
 class Phase(IntEnum):
@@ -257,6 +259,9 @@ class RejectCode(IntEnum):
     ID_TABLE_FULL = 204
     ACCOUNT_BLOCKED = 205
     THROTTLED = 206
+    RESUME_TOO_OLD = 207
+    RESUME_AHEAD = 208
+    WRONG_INCARNATION = 209
     UNKNOWN_SYMBOL = 301
     LISTING_REFUSED = 302
     NOT_IN_PHASE = 303
@@ -303,9 +308,11 @@ COMMAND = np.dtype(
             "<i8",
         ),  # gapless per (producer, shard); the readiness word: written last, with release
         ("receipt_ts", "<i8"),  # CLOCK_MONOTONIC when the producer had read the bytes
-        ("client_order_id", "<i8"),  # the request's own integer id
+        ("client_order_id", "<i8"),  # the request's own integer id; PRODUCER_RESET: the producer
         ("order_id", "<i8"),  # target of cancel, replace, query; else 0
-        ("session", "<i4"),  # session slot in this shard (answer of SESSION_OPEN); 0: none
+        # session slot in this shard (answer of SESSION_OPEN), 0: none; TIME: whose deadline fires,
+        # 0: the earliest that is due
+        ("session", "<i4"),
         ("logon", "<u4"),  # number of the logon that owns the session
         ("account", "<i4"),
         ("symbol_id", "<i4"),  # 0: unknown, `symbol` names it
@@ -324,8 +331,13 @@ COMMAND = np.dtype(
         ("qty2", "<i4"),  # trailing distance; ask quantity of a quote
         ("peak", "<i4"),
         ("min_qty", "<i4"),
-        ("amount", "<i8"),  # budget, money, dead-man time; LIST_INSTRUMENT: tick size in 1e-9 units
-        ("expire_ts", "<i8"),  # LIST_INSTRUMENT: lot size in 1e-9 units
+        # budget, money; LIST_INSTRUMENT: tick size in 1e-9 units; SESSION_OPEN: dead-man time, ns;
+        # TIME: length of a pause; PRODUCER_RESET: grace time; INCARNATION: the new number;
+        # FEED_STATE: trading day yyyymmdd
+        ("amount", "<i8"),
+        # LIST_INSTRUMENT: lot size in 1e-9 units; INCARNATION: 1, order ids may be lost;
+        # FEED_STATE: epoch
+        ("expire_ts", "<i8"),
         ("in_seq", "<i8"),  # filled by the shard loop: gapless per shard from 1
         ("tag", "<u4"),
         ("decision_code", "<u2"),
@@ -411,6 +423,7 @@ EVENT_FIELD_USE = {
         "qty": "quantity entering the book",
         "public_ref": "new slice",
         "old_ref": "slice it replaces (ITCH U)",
+        "account": "0: an order shown anew as a feed session begins",
     },
     "FILL": {"qty": "traded", "px": "trade price", "public_ref": "maker's slice", "amount2": "fee"},
     "PHASE": {"code": "new phase", "amount": "old phase"},
@@ -420,9 +433,14 @@ EVENT_FIELD_USE = {
         "px2": "highest price",
         "text": "symbol",
     },
-    "SESSION": {"code": "ITCH event letter", "amount": "date yyyymmdd", "amount2": "epoch"},
+    "SESSION": {
+        "code": "ITCH event letter",
+        "amount": "trading day yyyymmdd",
+        "amount2": "epoch of the feed session",
+    },
     "ACCOUNT": {
-        "amount": "logon",
+        "amount": "logon; a producer that was lost; a new incarnation",
+        "amount2": "incarnation",
         "client_order_id": "session's last id",
         "session": "slot",
         "text": "session name",

@@ -1,13 +1,17 @@
 """The supervisor's commands as records. Cold."""
 
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from engine.config import Instrument
+from engine.config import Config, Instrument
 from engine.records import COMMAND, CommandKind, pack_name
+from engine.sharding import shard_of_symbol
 
-PRODUCER_SUPERVISOR = 1
+PRODUCER_LOOP, PRODUCER_SUPERVISOR = 0, 1
 
 
 def admin_record(kind: CommandKind, **fields: Any) -> np.ndarray:
@@ -42,8 +46,73 @@ def list_instrument(instrument: Instrument) -> np.ndarray:
     )
 
 
+def incarnation(number: int, *, orders_lost: bool) -> np.ndarray:
+    """INCARNATION: the number resuming clients must know (0 keeps it); `orders_lost`: order ids
+    that were given out may be unknown, none of them is given out again.
+    """
+    return admin_record(CommandKind.INCARNATION, amount=number, expire_ts=int(orders_lost))
+
+
 def feed_state(letter: str, date: int, epoch: int) -> np.ndarray:
-    """FEED_STATE: one ITCH system event."""
+    """FEED_STATE: one ITCH system event; "O" begins a feed session with the image of the books."""
     return admin_record(
         CommandKind.FEED_STATE, order_type=ord(letter), amount=date, expire_ts=epoch
     )
+
+
+def producer_reset(producer: int, grace_ns: int, end: int = 0, logon: int = 0) -> np.ndarray:
+    """PRODUCER_RESET: sessions of a dead producer, opened by `logon` at the latest (0: all), close
+    after the grace time. Taken when the shard has run the producer's ring up to `end`.
+    """
+    return admin_record(
+        CommandKind.PRODUCER_RESET,
+        client_order_id=producer,
+        amount=grace_ns,
+        order_id=end,
+        logon=logon,
+    )
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a start has to tell every shard about the last run."""
+
+    incarnation: int  # of the clients' sequence numbers
+    advance: bool  # acknowledgements may be lost: order ids jump ahead of any that was given
+
+
+def today() -> int:
+    """Return the date as ITCH and the feed session's name have it, yyyymmdd, UTC."""
+    return int(f"{datetime.datetime.now(datetime.UTC):%Y%m%d}")
+
+
+def start_commands(
+    config: Config, shard: int, epoch: int, renewal: Renewal | None, gateways: Sequence[int] = ()
+) -> np.ndarray:
+    """Return what a shard is told at every start, before any client: a feed session, accounts, its
+    instruments (those it knows already cost nothing). `gateways`: producers of the last run.
+    """
+    rows = []
+    if renewal is not None:
+        rows.append(incarnation(renewal.incarnation, orders_lost=renewal.advance))
+    grace_ns = int(config.gateway.session_grace_s * 1e9)
+    rows += [producer_reset(producer, grace_ns) for producer in gateways]
+    rows.append(feed_state("O", today(), epoch))
+    rows += [open_account(account.account) for account in config.accounts]
+    mine = [i for i in config.instruments if shard_of_symbol(i.symbol, config.shards) == shard]
+    rows += [list_instrument(instrument) for instrument in mine]
+    rows += [feed_state(letter, today(), epoch) for letter in "SQ"]
+    return np.concatenate(rows)
+
+
+def day_commands(epoch: int) -> np.ndarray:
+    """Return the roll to a new day: the old feed session ends, the next one begins with an image of
+    all books.
+    """
+    opening = [feed_state(letter, today(), epoch) for letter in "OSQ"]
+    return np.concatenate([end_commands(epoch), *opening])
+
+
+def end_commands(epoch: int) -> np.ndarray:
+    """Return the end of a feed session."""
+    return np.concatenate([feed_state(letter, today(), epoch) for letter in "MEC"])

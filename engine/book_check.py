@@ -13,14 +13,18 @@ from engine.book_state import (
     HDR_WORDS,
     LEVELS_FREE,
     LEVELS_USED,
+    NEXT_DEADLINE,
     NODE_FAN,
     NODES_FREE,
     NONE,
     ORDER,
     ORDER_POST_ONLY,
+    ORDER_TEXT,
     ORDERS_FREE,
     SESSIONS_USED,
     SYMBOLS_USED,
+    TEXT_MASK,
+    TEXTS_USED,
     TREE_BITS,
     TREE_HEIGHT,
     ShardState,
@@ -152,6 +156,8 @@ def check_state(state: ShardState) -> None:
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
     _check_ids(state, live)
+    _check_texts(state, live)
+    _check_deadlines(state)
 
 
 def _check_pool(name: str, free: np.ndarray, count: int, used: int) -> None:
@@ -258,6 +264,38 @@ def _check_ids(state: ShardState, live: np.ndarray) -> None:
         "I9 session of an order",
         "",
     )
+
+
+def _check_texts(state: ShardState, live: np.ndarray) -> None:
+    # Every used row is found from its home on, and rows and living orders name each other.
+    used, index, mask = int(state.hdr[TEXTS_USED]), state.text_index, int(state.hdr[TEXT_MASK])
+    entries = sorted(index[index != 0].tolist())
+    _require(entries == list(range(1, used + 1)), "I9 text index", f"{used} rows, {len(entries)}")
+    for number in range(1, used + 1):
+        place = int(state.texts[number]["hash"]) >> 20 & mask
+        while index[place] not in (0, number):
+            place = place + 1 & mask
+        _require(int(index[place]) == number, "I9 text index", f"row {number} is not found")
+    named = [int(n) for n in live if state.orders[n]["flags"] & ORDER_TEXT]
+    told = sorted((int(state.order_text[order]), order) for order in named)
+    rows = [(n, int(state.texts[n]["order"])) for n in range(1, used + 1)]
+    _require(
+        told == [(n, order) for n, order in rows if order != NONE],
+        "I9 text rows",
+        f"{len(told)} living orders with a text id",
+    )
+
+
+def _check_deadlines(state: ShardState) -> None:
+    # Only an owned session waits for anything, and the loop's word is not later than any deadline.
+    rows = state.sessions[1 : int(state.hdr[SESSIONS_USED]) + 1]
+    waits = rows[(rows["dead_man"] != 0) | (rows["dead_man_at"] != 0) | (rows["close_at"] != 0)]
+    _require(bool((waits["logon"] != 0).all()), "deadline", "a session without owner has one")
+    armed = waits[waits["dead_man_at"] != 0]
+    _require(bool((armed["dead_man"] != 0).all()), "deadline", "armed without a dead-man time")
+    pending = [int(v) for name in ("dead_man_at", "close_at") for v in waits[name] if v != 0]
+    bound = int(state.hdr[NEXT_DEADLINE])
+    _require(not pending or 0 < bound <= min(pending), "deadline", f"the next is not {bound}")
 
 
 __all__ = [

@@ -53,6 +53,12 @@ FATAL = 23  # number of the broken invariant
 FATAL_CROSSED, FATAL_SECOND_WORK = 1, 2
 GONE_IN = 24  # entries of ended orders put into `gone`, and taken out of the id table
 GONE_OUT = 25
+# Lower bound of all pending deadlines, 0: none. When the loop looks is not journaled, so this word
+# may differ from that of a replay: nothing the step does depends on it.
+NEXT_DEADLINE = 26
+INCARNATION_NUMBER = 27
+TRADING_DATE = 28  # yyyymmdd of the open feed session, never earlier than before
+FEED_EPOCH = 29  # of the open feed session
 SHARD = 32
 EVENT_MASK = 33
 ID_MASK = 34
@@ -84,6 +90,7 @@ HDR_WORDS = 64
 REJECT_CODES = 1000
 GONE_WORDS = 16
 ID_MULTIPLIER = 0x9E3779B97F4A7C15
+PRODUCER_NUMBERS = 256  # all that COMMAND.producer can say
 LOOK_WORDS = 32  # two for each of the commands that engine/lookahead.py follows at a time
 FREE_AHEAD = 8  # how far below the top of the free list a slot is asked for
 
@@ -160,7 +167,9 @@ SESSION = np.dtype(
         ("account", "<i4"),
         ("producer", "<i4"),
         ("flags", "<i8"),
-        ("reserved", "<i8", (3,)),
+        ("dead_man", "<i8"),  # ns without a command after which its orders go; 0: never
+        ("dead_man_at", "<i8"),  # deadlines (engine/deadline.py), 0: none
+        ("close_at", "<i8"),
     ],
     align=True,
 )
@@ -214,6 +223,7 @@ ARRAYS: dict[str, np.dtype] = {
     "scratch": _I4,
     "dirty": _I4,
     "rejects": _I8,  # how many of each RejectCode
+    "producer_seq": _I8,  # of the last command of each producer; a recovery goes on behind it
     "events": EVENT_SLOT,
     "event_words": _I8,
 }
@@ -229,9 +239,8 @@ free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
 ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
-text_index, scratch, dirty, rejects = (
-    _views[n] for n in ("text_index", "scratch", "dirty", "rejects")
-)
+text_index, scratch, dirty = (_views[n] for n in ("text_index", "scratch", "dirty"))
+rejects, producer_seq = (_views[n] for n in ("rejects", "producer_seq"))
 events, event_words, order_words = (_views[n] for n in ("events", "event_words", "order_words"))
 
 
@@ -248,6 +257,13 @@ class ShardState:
         self.arrays = arrays
         for name in ARRAYS:
             table_enter(self.table, _WORD[name], arrays[name])
+
+    def use_events(self, events: np.ndarray) -> None:
+        """Write events into another ring of the same length from now on."""
+        assert len(events) == len(self.arrays["events"])
+        for name, array in (("events", events), ("event_words", events.view("<i8"))):
+            self.arrays[name] = array
+            table_enter(self.table, _WORD[name], array)
 
     def __getattr__(self, name: str) -> np.ndarray:
         try:
@@ -301,6 +317,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "scratch": orders,
         "dirty": symbols,
         "rejects": REJECT_CODES,
+        "producer_seq": PRODUCER_NUMBERS,
     }
     return [
         ("table", _I8, TABLE_WORDS),

@@ -9,6 +9,8 @@ command that could.
 import numpy as np
 
 from engine.book_state import (
+    FATAL,
+    FATAL_SECOND_WORK,
     ORDER_TAG,
     WORK_ACCOUNT,
     WORK_COUNT,
@@ -24,11 +26,12 @@ from engine.book_state import (
     orders,
     owner,
     scratch,
+    sessions,
 )
 from engine.emit import emit_continued, emit_summary, event_order
 from engine.jit import helper, subroutine
 from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
-from engine.records import CommandFlag, EventKind, OrderState
+from engine.records import CommandFlag, EventKind, OrderState, Reason
 
 PAGE_ROWS_DEFAULT = 100
 PAGE_ROWS_MAX = 500
@@ -110,18 +113,20 @@ def collect(s, c, flags, symbol, after):
 
 
 @helper
-def work_list(s, c, kind, symbol, count, reason):
-    """Open a work over scratch[:count] for the command's account and session; `symbol`: the one
-    all of them are in, 0 when they may be in any.
+def work_list(s, kind, count, account, session):
+    """Open a work over scratch[:count], orders that may be in any symbol, for an account and the
+    session that hears of its end.
     """
+    if s[WORK_KIND] != WORK_NONE:
+        s[FATAL] = FATAL_SECOND_WORK
     s[WORK_KIND] = kind
-    s[WORK_SYMBOL] = symbol
+    s[WORK_SYMBOL] = 0
     s[WORK_CURSOR] = 0
     s[WORK_COUNT] = 0
     s[WORK_TOTAL] = count
-    s[WORK_ACCOUNT] = c["account"]
-    s[WORK_SESSION] = c["session"]
-    s[WORK_REASON] = reason
+    s[WORK_ACCOUNT] = account
+    s[WORK_SESSION] = session
+    s[WORK_REASON] = 0
     s[WORK_REF] = 0
 
 
@@ -170,9 +175,27 @@ def rows_run(s):
 
 
 @helper
-def mass_cancel_run(s, c, flags, symbol, reason):
-    """Cancel the account's orders that pass the filters named by `flags`."""
-    work_list(s, c, WORK_CANCELS, symbol, collect(s, c, flags, symbol, np.int64(0)), reason)
+def mass_cancel_run(s, c, symbol):
+    """MASS_CANCEL: the account's orders that pass the filters; `symbol` 0: of any symbol."""
+    count = collect(s, c, np.int64(c["flags"]), symbol, np.int64(0))
+    work_list(s, WORK_CANCELS, count, np.int64(c["account"]), np.int64(c["session"]))
+    s[WORK_SYMBOL] = symbol
+    s[WORK_REASON] = Reason.MASS.value
+    cancels_run(s)
+
+
+@subroutine
+def session_cancel_run(s, session, reason):
+    """Cancel every order of a session, in entry order. Its command may be nobody's: TIME."""
+    account = np.int64(sessions(s)[session]["account"])
+    count = np.int64(0)
+    for slot in range(len(owner(s))):
+        if owner(s)[slot] == account and orders(s)[slot]["session"] == session:
+            scratch(s)[count] = slot
+            count += 1
+    scratch_sort(s, count)
+    work_list(s, WORK_CANCELS, count, account, session)
+    s[WORK_REASON] = reason
     cancels_run(s)
 
 
@@ -181,8 +204,8 @@ def page_run(s, c, symbol):
     """QUERY_OPEN_ORDERS: the rows after order_id, SUMMARY with the last one when more remain."""
     rows = np.int64(c["qty"]) if c["qty"] > 0 else np.int64(PAGE_ROWS_DEFAULT)
     count = collect(s, c, np.int64(c["flags"]), symbol, np.int64(c["order_id"]))
-    # Rows are read slice by slice: whatever else runs might end an order that is listed.
-    work_list(s, c, WORK_ROWS, np.int64(0), min(count, rows), 0)
+    # Rows are read slice by slice, of any symbol: whatever else runs might end an order listed.
+    work_list(s, WORK_ROWS, min(count, rows), np.int64(c["account"]), np.int64(c["session"]))
     if count > rows:
         s[WORK_REF] = orders(s)[scratch(s)[rows - 1]]["order_id"]
     rows_run(s)

@@ -1,8 +1,9 @@
-"""Sessions, accounts, instruments: the commands that do not trade (DESIGN §7, §8).
+"""Sessions, time, accounts, instruments: the commands that do not trade (DESIGN §3, §7, §8).
 
 Hot, but rare. A session is (account, name) and keeps its slot and its last id for ever; the highest
-logon owns it, commands of an older one are refused. Administrative commands come from the
-supervisor's producer or the loop.
+logon owns it, commands of an older one are refused. What happens to one that nobody is heard of
+happens by TIME, one deadline a command (engine/deadline.py). Administrative commands come from the
+supervisor's producer or the loop; those of a start may be repeated and then change nothing.
 """
 
 import numpy as np
@@ -10,29 +11,50 @@ import numpy as np
 from engine.admin import PRODUCER_SUPERVISOR
 from engine.book_state import (
     ACCOUNTS_CAPACITY,
+    FEED_EPOCH,
+    FEED_SEQ,
+    IN_TS,
+    INCARNATION_NUMBER,
+    ORDER_COUNTER,
+    PRODUCER_NUMBERS,
     SESSIONS_CAPACITY,
     SESSIONS_USED,
+    TRADING_DATE,
     accounts,
-    events,
     sessions,
+    symbols,
 )
-from engine.bulk import mass_cancel_run
+from engine.bulk import session_cancel_run
+from engine.deadline import (
+    deadline_after,
+    deadline_note,
+    deadline_slot,
+    deadlines_clear,
+    deadlines_move,
+    delay_code,
+    session_deadline,
+    session_heard,
+)
 from engine.emit import (
     emit_account_opened,
+    emit_feed_state,
+    emit_notice,
     emit_rejected,
     emit_session,
-    event_new,
-    event_public,
 )
+from engine.id_table import texts_forget
+from engine.image import image_open
 from engine.jit import helper, subroutine
 from engine.records import (
     CommandFlag,
     CommandKind,
-    EventKind,
     Reason,
     RejectCode,
 )  # fmt: skip
 from engine.validate import name_find, name_printable, owner_code, symbol_list
+
+FEED_OPENS = ord("O")  # the letter of FEED_STATE that begins a feed session
+INCARNATION_ORDERS = 1 << 24  # more orders than can have been lost
 
 
 @helper
@@ -61,6 +83,9 @@ def step_session_open(s, c):
     name = packed_text(c)
     if not name_printable(name) or c["text"][8] != 0:
         return np.int64(RejectCode.BAD_FIELD.value)
+    code = delay_code(np.int64(c["amount"]))
+    if code != 0:
+        return code
     known = account > 0 and account < s[ACCOUNTS_CAPACITY] and accounts(s)[account]["open"] != 0
     if not known or c["producer"] < PRODUCER_SUPERVISOR:
         return np.int64(RejectCode.NOT_AUTHORISED.value)
@@ -80,80 +105,221 @@ def step_session_open(s, c):
     row["logon"] = logon
     row["producer"] = c["producer"]
     row["flags"] = c["flags"]
+    deadlines_clear(s, slot)
+    row["dead_man"] = c["amount"]
+    session_heard(s, slot)
     emit_session(s, slot, Reason.SESSION_OPENED)
     return np.int64(0)
 
 
 @subroutine
-def step_session_close(s, c):
-    """The owner leaves; CANCEL_ALL_ON_CLOSE takes its orders along. Returns the reject code."""
-    code = owner_code(s, c)
-    if code != 0:
-        return np.int64(RejectCode.NOT_LOGGED_ON.value)
-    row = sessions(s)[np.int64(c["session"])]
-    emit_session(s, np.int64(c["session"]), Reason.SESSION_CLOSED)
+def session_end(s, slot):
+    """The session has no owner any more; CANCEL_ALL_ON_CLOSE takes its orders along."""
+    row = sessions(s)[slot]
+    emit_session(s, slot, Reason.SESSION_CLOSED)
     row["logon"] = 0
+    deadlines_clear(s, slot)
     if row["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE.value:
-        mass_cancel_run(
-            s,
-            c,
-            np.int64(CommandFlag.BY_SESSION.value),
-            np.int64(0),
-            np.int64(Reason.DISCONNECT.value),
-        )
+        session_cancel_run(s, slot, np.int64(Reason.DISCONNECT.value))
+
+
+@helper
+def step_session_close(s, c):
+    """The owner leaves. Returns the reject code."""
+    if owner_code(s, c) != 0:
+        return np.int64(RejectCode.NOT_LOGGED_ON.value)
+    session_end(s, np.int64(c["session"]))
+    return np.int64(0)
+
+
+@helper
+def step_session_keep(s, c):
+    """The owner says that it is there: no event. Returns the reject code."""
+    code = owner_code(s, c)
+    if code == 0:
+        session_heard(s, np.int64(c["session"]))
+    return code
+
+
+@subroutine
+def step_session(s, c):
+    """SESSION_OPEN, SESSION_CLOSE, SESSION_KEEP."""
+    code = np.int64(0)
+    if c["kind"] == CommandKind.SESSION_OPEN:
+        code = step_session_open(s, c)
+    elif c["kind"] == CommandKind.SESSION_CLOSE:
+        code = step_session_close(s, c)
+    else:
+        code = step_session_keep(s, c)
+    if code != 0:
+        emit_rejected(s, c, code, np.int64(0))
+
+
+# ------------------------------------------------------------------------------------------- time
+
+
+@helper
+def deadline_fire(s, slot):
+    """Deal with the earlier deadline of a session; the dead-man time comes first among equals."""
+    row = sessions(s)[slot]
+    dead_man_at, close_at = np.int64(row["dead_man_at"]), np.int64(row["close_at"])
+    if dead_man_at != 0 and (close_at == 0 or dead_man_at <= close_at):
+        row["dead_man_at"] = 0  # until the next command of the session
+        session_cancel_run(s, slot, np.int64(Reason.DEAD_MAN.value))
+    else:
+        session_end(s, slot)
+
+
+@subroutine
+def time_run(s, slot, pause):
+    """TIME: let one deadline fire if it is due now, of the session `slot`, 0: of the session with
+    the earliest one. Or move all deadlines by a pause: then none fires.
+    """
+    now = np.int64(s[IN_TS])
+    if pause != 0:
+        deadlines_move(s, pause)
+        return
+    found = slot
+    if slot == 0:
+        found = deadline_slot(s, now)
+    if found > 0 and found <= s[SESSIONS_USED]:
+        deadline = session_deadline(s, found)
+        if deadline != 0 and deadline <= now:
+            deadline_fire(s, found)
+
+
+@helper
+def step_time(s, c):
+    """TIME. Returns the reject code."""
+    code = delay_code(np.int64(c["amount"]))
+    if code == 0:
+        time_run(s, np.int64(c["session"]), np.int64(c["amount"]))
+    return code
+
+
+@helper
+def step_producer_reset(s, c):
+    """PRODUCER_RESET: what was logged on through that producer, up to the logon named (0: all), is
+    closed after the grace time, unless it logs on again. Returns the reject code.
+    """
+    producer, grace = np.int64(c["client_order_id"]), np.int64(c["amount"])
+    code = delay_code(grace)
+    if producer < PRODUCER_SUPERVISOR or producer >= PRODUCER_NUMBERS:
+        code = np.int64(RejectCode.OUT_OF_RANGE.value)
+    if code == 0:
+        for slot in range(1, np.int64(s[SESSIONS_USED]) + 1):
+            row = sessions(s)[slot]
+            meant = c["logon"] == 0 or np.int64(row["logon"]) <= np.int64(c["logon"])
+            if row["logon"] != 0 and np.int64(row["producer"]) == producer and meant:
+                row["close_at"] = deadline_after(s, grace)
+                deadline_note(s, np.int64(row["close_at"]))
+        emit_notice(s, Reason.PRODUCER_RESET, producer)
+    return code
+
+
+# --------------------------------------------------------------------------------- administration
+
+
+@helper
+def step_open_account(s, c):
+    """OPEN_ACCOUNT; one that is open already is left as it is. Returns the reject code."""
+    account = np.int64(c["account"])
+    if account < 1 or account >= s[ACCOUNTS_CAPACITY]:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    if accounts(s)[account]["open"] == 0:
+        accounts(s)[account]["open"] = 1
+        emit_account_opened(s, account)
     return np.int64(0)
 
 
 @helper
 def step_listing(s, c):
-    """LIST_INSTRUMENT. Returns the reject code."""
+    """LIST_INSTRUMENT; one that is listed with these terms is left as it is. Returns the reject
+    code.
+    """
+    tick, lot, px_max = np.int64(c["amount"]), np.int64(c["expire_ts"]), np.int64(c["px2"])
     code = np.int64(RejectCode.LISTING_REFUSED.value)
-    sound = c["amount"] > 0 and c["expire_ts"] > 0 and c["px2"] > 0
-    if sound and name_find(s, c["symbol"]) == 0:
-        if (
-            symbol_list(
-                s, c["symbol"], np.int64(c["amount"]), np.int64(c["expire_ts"]), np.int64(c["px2"])
-            )
-            > 0
-        ):
+    symbol = name_find(s, c["symbol"])
+    if symbol != 0:
+        row = symbols(s)[symbol]
+        if row["tick"] == tick and row["lot"] == lot and row["px_max"] == px_max:
+            code = np.int64(0)
+    elif tick > 0 and lot > 0 and px_max > 0:
+        if symbol_list(s, c["symbol"], tick, lot, px_max) > 0:
             code = np.int64(0)
     return code
 
 
 @helper
+def step_incarnation(s, c):
+    """INCARNATION: the number a resuming client must know, and a gap in the order ids where some
+    that were given out may be lost. Returns the reject code.
+    """
+    if c["amount"] < 0 or c["expire_ts"] < 0 or c["expire_ts"] > 1:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    if c["amount"] != 0:
+        s[INCARNATION_NUMBER] = c["amount"]
+    if c["expire_ts"] != 0:
+        s[ORDER_COUNTER] += INCARNATION_ORDERS
+    emit_notice(s, Reason.INCARNATION, np.int64(s[INCARNATION_NUMBER]))
+    return np.int64(0)
+
+
+@helper
 def step_feed_state(s, c):
-    """FEED_STATE: one ITCH system event."""
-    index = event_new(s, EventKind.SESSION)
-    event = events(s)[index]
-    event["code"] = c["order_type"]
-    event["amount"] = c["amount"]
-    event["amount2"] = c["expire_ts"]
-    event_public(s, event)
+    """FEED_STATE: one ITCH system event; "O" begins a feed session: new numbers, a trading day that
+    is never earlier than before, then the image of all books.
+    """
+    date, epoch = np.int64(c["amount"]), np.int64(c["expire_ts"])
+    opens = c["order_type"] == FEED_OPENS
+    if opens:
+        s[FEED_SEQ] = 0
+        s[FEED_EPOCH] = epoch
+        if date > s[TRADING_DATE]:
+            s[TRADING_DATE] = date
+            texts_forget(s)
+        date = np.int64(s[TRADING_DATE])
+    emit_feed_state(s, np.int64(c["order_type"]), date, epoch)
+    if opens:
+        image_open(s)
+
+
+@helper
+def administrative_code(c):
+    """102, 202: administration comes from the supervisor and the loop, but a producer that takes
+    the place of one that was lost says so itself.
+    """
+    kind = np.int64(c["kind"])
+    if kind > CommandKind.BUST or (
+        kind > CommandKind.FEED_STATE and kind < CommandKind.OPEN_ACCOUNT
+    ):
+        return np.int64(RejectCode.BAD_FIELD.value)
+    successor = kind == CommandKind.PRODUCER_RESET and c["client_order_id"] == c["producer"]
+    if c["producer"] > PRODUCER_SUPERVISOR and not successor:
+        return np.int64(RejectCode.NOT_AUTHORISED.value)
+    return np.int64(0)
 
 
 @subroutine
 def step_administrative(s, c):
     """Commands of the supervisor and the loop; refused from anybody else."""
     kind = np.int64(c["kind"])
-    code = np.int64(0)
-    if kind > CommandKind.BUST or (
-        kind > CommandKind.FEED_STATE and kind < CommandKind.OPEN_ACCOUNT
-    ):
-        code = np.int64(RejectCode.BAD_FIELD.value)
-    elif c["producer"] > PRODUCER_SUPERVISOR:
-        code = np.int64(RejectCode.NOT_AUTHORISED.value)
+    code = administrative_code(c)
+    if code != 0:
+        pass
+    elif kind == CommandKind.TIME:
+        code = step_time(s, c)
     elif kind == CommandKind.OPEN_ACCOUNT:
-        account = np.int64(c["account"])
-        if account < 1 or account >= s[ACCOUNTS_CAPACITY]:
-            code = np.int64(RejectCode.OUT_OF_RANGE.value)
-        else:
-            accounts(s)[account]["open"] = 1
-            emit_account_opened(s, account)
+        code = step_open_account(s, c)
     elif kind == CommandKind.LIST_INSTRUMENT:
         code = step_listing(s, c)
     elif kind == CommandKind.FEED_STATE:
         step_feed_state(s, c)
-    elif kind != CommandKind.TIME:
+    elif kind == CommandKind.PRODUCER_RESET:
+        code = step_producer_reset(s, c)
+    elif kind == CommandKind.INCARNATION:
+        code = step_incarnation(s, c)
+    else:
         code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if code != 0:
         emit_rejected(s, c, code, np.int64(0))

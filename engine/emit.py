@@ -14,6 +14,7 @@ from engine.book_state import (
     FEED_SEQ,
     IN_SEQ,
     IN_TS,
+    INCARNATION_NUMBER,
     ORDER,
     ORDER_POST_ONLY,
     ORDER_TEXT,
@@ -259,6 +260,23 @@ def emit_booked(s, slot, old_ref):
 
 
 @helper
+def emit_image(s, slot):
+    """A resting order as the beginning of a feed session shows it: to the public alone, with
+    nothing that would say whose it is.
+    """
+    order = orders(s)[slot]
+    event = events(s)[event_new(s, EventKind.BOOKED)]
+    event["px"] = order["px"]
+    event["qty"] = order["leaves"]
+    event["side"] = order["side"]
+    event["leaves"] = order["leaves"]
+    event["shown"] = order["leaves"]
+    event["public_ref"] = order["public_ref"]
+    event["symbol_id"] = symbol_id_of(s, np.int64(order["symbol"]))
+    event_public(s, event)
+
+
+@helper
 def emit_canceled(s, slot, reason):
     """The order leaves with `leaves` already zero in the event."""
     order = orders(s)[slot]
@@ -327,6 +345,7 @@ def emit_session(s, session, reason):
     event = events(s)[index]
     event["reason"] = reason
     event["amount"] = row["logon"]
+    event["amount2"] = s[INCARNATION_NUMBER]
     event["client_order_id"] = row["last_id"]
     name = row["name"]
     for i in range(8):
@@ -339,6 +358,24 @@ def emit_account_opened(s, account):
     index = event_new(s, EventKind.ACCOUNT)
     events(s)[index]["reason"] = Reason.ACCOUNT_OPENED
     event_account(s, index, account, 0)
+
+
+@helper
+def emit_notice(s, reason, amount):
+    """ACCOUNT event of no account: a producer was lost, the exchange was started anew."""
+    event = events(s)[event_new(s, EventKind.ACCOUNT)]
+    event["reason"] = reason
+    event["amount"] = amount
+
+
+@helper
+def emit_feed_state(s, letter, date, epoch):
+    """SESSION: one ITCH system event."""
+    event = events(s)[event_new(s, EventKind.SESSION)]
+    event["code"] = letter
+    event["amount"] = date
+    event["amount2"] = epoch
+    event_public(s, event)
 
 
 @helper

@@ -8,8 +8,9 @@ Hot. Two tables of one shard, one writer.
   that counts upwards costs one line per eight orders. The rest is multiplied by a private odd
   number: chosen ids cannot make long chains. The layout never shows in an event, so that number
   needs no journal.
-* Text ids, scope (account, text), every id of the trading day: rows are never removed before the
-  day roll, the index stays at most half full. A row knows its order while that lives.
+* Text ids, scope (account, text), every id of the trading day: a row lasts until a feed session of
+  a later day begins, longer while its order lives; the index stays at most half full. A row knows
+  its order while that lives.
 """
 
 import numpy as np
@@ -190,6 +191,16 @@ def text_find(s, account, text):
 
 
 @helper
+def text_enter(s, number):
+    """Put a filled row into the index."""
+    mask = np.uint64(s[TEXT_MASK])
+    place = (texts(s)[number]["hash"] >> np.uint64(20)) & mask
+    while text_index(s)[place] != 0:
+        place = (place + np.uint64(1)) & mask
+    text_index(s)[place] = number
+
+
+@helper
 def text_insert(s, account, text):
     """Take a row for a text id that is not there; 0 when the table is full."""
     if s[TEXTS_USED] >= s[TEXTS_CAPACITY]:
@@ -202,12 +213,53 @@ def text_insert(s, account, text):
     row["order"] = -1
     for i in range(CLIENT_TEXT_BYTES):
         row["text"][i] = text[i]
-    mask = np.uint64(s[TEXT_MASK])
-    place = (row["hash"] >> np.uint64(20)) & mask
-    while text_index(s)[place] != 0:
-        place = (place + np.uint64(1)) & mask
-    text_index(s)[place] = number
+    text_enter(s, number)
     return number
+
+
+@helper
+def text_move(s, source, target):
+    """Carry the row of a living order to a place before it, and tell the order."""
+    old, new = texts(s)[source], texts(s)[target]
+    new["hash"] = old["hash"]
+    new["account"] = old["account"]
+    new["order"] = old["order"]
+    for i in range(CLIENT_TEXT_BYTES):
+        new["text"][i] = old["text"][i]
+    order_text(s)[np.int64(new["order"])] = target
+
+
+@helper
+def text_clear(s, number):
+    """Make a row what it was before its first use."""
+    row = texts(s)[number]
+    row["hash"] = 0
+    row["account"] = 0
+    row["order"] = 0
+    for i in range(CLIENT_TEXT_BYTES):
+        row["text"][i] = 0
+
+
+@subroutine
+def texts_forget(s):
+    """A new trading day: the ids of ended orders may be used again. Living orders keep theirs.
+
+    Rows move together and the index is made anew: taking entries out of it one by one would break
+    chains. O(rows + index).
+    """
+    used, kept = np.int64(s[TEXTS_USED]), np.int64(0)
+    for number in range(1, used + 1):
+        if texts(s)[number]["order"] >= 0:
+            kept += 1
+            if kept < number:
+                text_move(s, np.int64(number), kept)
+    for number in range(kept + 1, used + 1):
+        text_clear(s, np.int64(number))
+    for place in range(len(text_index(s))):
+        text_index(s)[place] = 0
+    s[TEXTS_USED] = kept
+    for number in range(1, kept + 1):
+        text_enter(s, np.int64(number))
 
 
 @helper

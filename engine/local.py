@@ -16,10 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from engine.admin import PRODUCER_SUPERVISOR, list_instrument, open_account, open_session
+from engine.admin import (
+    PRODUCER_LOOP,
+    PRODUCER_SUPERVISOR,
+    admin_record,
+    list_instrument,
+    open_account,
+    open_session,
+)
 from engine.book_check import BrokenInvariant, book_levels, book_orders, check_state, state_digest
 from engine.book_state import (
     FATAL,
+    IN_TS,
     OUT_POSITION,
     SYMBOLS_USED,
     ShardState,
@@ -95,7 +103,7 @@ class LocalExchange:
         """Apply the commands in order; returns a copy of all their events.
 
         A client command (kind 1 to 7) with session 0 gets its account's local session. in_ts is
-        used when it moves time on.
+        used when it moves time on; what is due by then happens first, by TIME.
         """
         commands = np.ascontiguousarray(commands, COMMAND).copy()
         bare = (commands["session"] == 0) & (commands["kind"] <= CommandKind.QUERY_OPEN_ORDERS)
@@ -117,6 +125,19 @@ class LocalExchange:
                     f"the step stopped at command {index - 1}: invariant {int(hdr[FATAL])}"
                 )
         return np.concatenate(parts) if parts else np.zeros(0, EVENT)
+
+    def advance(self, in_ts: int) -> np.ndarray:
+        """Move time on without a command; returns the events of all that is due by then."""
+        time = admin_record(CommandKind.TIME, producer=PRODUCER_LOOP, in_ts=in_ts)
+        parts = [self.step(time)]
+        while self._is_due():
+            parts.append(self.step(time))
+        return np.concatenate(parts)
+
+    def _is_due(self) -> bool:
+        deadlines = [self.state.sessions[name] for name in ("dead_man_at", "close_at")]
+        now = self.state.hdr[IN_TS]
+        return any(((0 < column) & (column <= now)).any() for column in deadlines)
 
     def _events_since(self, first: int) -> np.ndarray:
         # A plain record copy of the ring's slots, without their receipts.

@@ -17,6 +17,7 @@ from engine.book_state import (
     FATAL_CROSSED,
     IN_SEQ,
     IN_TS,
+    NEXT_DEADLINE,
     OUT_POSITION,
     SLICE_START,
     TEMPLATE_LOT,
@@ -27,18 +28,21 @@ from engine.book_state import (
     levels,
     orders,
     owner,
+    producer_seq,
     sides,
     symbols,
     texts,
 )
 from engine.bulk import cancels_run, emit_status, mass_cancel_run, page_run, rows_run
-from engine.desk import step_administrative, step_session_close, step_session_open
+from engine.deadline import deadline_slot
+from engine.desk import step_administrative, step_session, time_run
 from engine.emit import (
     close_command,
     emit_rejected,
     symbol_id_of,
 )  # fmt: skip
 from engine.id_table import id_find, ids_settle, text_find
+from engine.image import image_run
 from engine.jit import helper, kernel, subroutine
 from engine.lookahead import (
     LOOK_FAR,
@@ -52,6 +56,7 @@ from engine.lookahead import (
 )
 from engine.matching import (
     WORK_CANCELS,
+    WORK_IMAGE,
     WORK_NONE,
     WORK_ROWS,
     WORK_SWEEP,
@@ -177,7 +182,7 @@ def step_bulk(s, c):
         if symbol == 0:
             return np.int64(RejectCode.UNKNOWN_SYMBOL.value), symbol
     if c["kind"] == CommandKind.MASS_CANCEL:
-        mass_cancel_run(s, c, np.int64(c["flags"]), symbol, np.int64(Reason.MASS.value))
+        mass_cancel_run(s, c, symbol)
     else:
         page_run(s, c, symbol)
     return np.int64(0), symbol
@@ -222,9 +227,9 @@ def step_client(s, c):
         emit_rejected(s, c, code, symbol)
 
 
-@helper
+@subroutine
 def work_run(s):
-    """Go on with the open work."""
+    """Go on with the open work, if there is one."""
     kind = s[WORK_KIND]
     if kind == WORK_SWEEP:
         sweep_run(s)
@@ -232,6 +237,8 @@ def work_run(s):
         cancels_run(s)
     elif kind == WORK_ROWS:
         rows_run(s)
+    elif kind == WORK_IMAGE:
+        image_run(s)
 
 
 @helper
@@ -257,28 +264,6 @@ def command_close(s):
 
 
 @helper
-def step_one(s, c, in_ts):
-    """Apply one command; returns 0 or the broken invariant."""
-    command_open(s, in_ts)
-    kind = np.int64(c["kind"])
-    if kind >= CommandKind.NEW and kind <= CommandKind.QUERY_OPEN_ORDERS:
-        step_client(s, c)
-    elif kind == CommandKind.SESSION_OPEN or kind == CommandKind.SESSION_CLOSE:
-        code = (
-            step_session_open(s, c)
-            if kind == CommandKind.SESSION_OPEN
-            else step_session_close(s, c)
-        )
-        if code != 0:
-            emit_rejected(s, c, code, np.int64(0))
-    elif kind >= ADMINISTRATIVE_FROM:
-        step_administrative(s, c)
-    else:
-        emit_rejected(s, c, np.int64(RejectCode.BAD_FIELD.value), np.int64(0))
-    return command_close(s)
-
-
-@helper
 def step_continue(s):
     """CONTINUE: the next slice of the open work, a command of its own."""
     command_open(s, np.int64(s[IN_TS]))
@@ -286,27 +271,71 @@ def step_continue(s):
     return command_close(s)
 
 
+@helper
+def step_one(s, c, in_ts):
+    """Apply one command; returns 0 or the broken invariant.
+
+    The loop's own CONTINUE comes here as a record when a journal is replayed.
+    """
+    if c["producer"] != 0:
+        producer_seq(s)[c["producer"]] = c["producer_seq"]
+    elif c["kind"] == CommandKind.CONTINUE:
+        return step_continue(s)
+    command_open(s, in_ts)
+    kind = np.int64(c["kind"])
+    if kind >= CommandKind.NEW and kind <= CommandKind.QUERY_OPEN_ORDERS:
+        step_client(s, c)
+    elif kind >= CommandKind.SESSION_OPEN and kind <= CommandKind.SESSION_KEEP:
+        step_session(s, c)
+    elif kind >= ADMINISTRATIVE_FROM:
+        step_administrative(s, c)
+    else:
+        emit_rejected(s, c, np.int64(RejectCode.BAD_FIELD.value), np.int64(0))
+    return command_close(s)
+
+
+@subroutine
+def step_before(s, kind, in_ts):
+    """What has to run before a command of `kind` and time: a slice of the open work, or TIME(in_ts)
+    for one deadline that is due then. Returns whether there was something. A TIME that was given is
+    not preceded by another.
+    """
+    if s[WORK_KIND] != WORK_NONE:
+        step_continue(s)
+        return True
+    now = max(in_ts, np.int64(s[IN_TS]))
+    if kind == CommandKind.TIME or now < s[NEXT_DEADLINE]:
+        return False
+    slot = deadline_slot(s, now)
+    if slot == 0:
+        return False
+    command_open(s, now)
+    time_run(s, slot, np.int64(0))
+    command_close(s)
+    return True
+
+
 @kernel
 def step_batch(s, commands, start, events_max):
     """Apply commands[start:] while at most `events_max` events came; long works run slice by slice
-    at once.
+    at once, TIME before the first command whose time a deadline does not outlive.
 
     Returns the index of the next command. A broken invariant stops it: hdr[FATAL].
     """
     first = s[OUT_POSITION]
     index = start
     while index < commands.shape[0] and s[OUT_POSITION] - first <= events_max and s[FATAL] == 0:
-        if s[WORK_KIND] != WORK_NONE:
-            step_continue(s)
-        else:
-            if index + LOOK_FAR < len(commands):
-                look_records(commands, index + LOOK_RECORDS)
-                look_far(s, commands[index + LOOK_FAR], index + LOOK_FAR)
-                look_middle(s, commands[index + LOOK_MIDDLE], index + LOOK_MIDDLE)
-                look_near(s, index + LOOK_NEAR)
-            c = commands[index]
-            step_one(s, c, np.int64(c["in_ts"]))
-            index += 1
+        c = commands[index]
+        if s[WORK_KIND] | s[NEXT_DEADLINE] != 0:
+            if step_before(s, np.int64(c["kind"]), np.int64(c["in_ts"])):
+                continue
+        if index + LOOK_FAR < len(commands):
+            look_records(commands, index + LOOK_RECORDS)
+            look_far(s, commands[index + LOOK_FAR], index + LOOK_FAR)
+            look_middle(s, commands[index + LOOK_MIDDLE], index + LOOK_MIDDLE)
+            look_near(s, index + LOOK_NEAR)
+        step_one(s, c, np.int64(c["in_ts"]))
+        index += 1
     ids_settle(s)
     return index
 

@@ -3,7 +3,8 @@ instruments it may name.
 
 Hot. Every function returns the first code that applies, 0 when none does: protocol 1xx, session and
 client id 2xx, instrument 3xx; what needs the book (5xx, 9xx) is engine/matching.py. Nothing here
-changes state but `client_id_code`, which consumes the id (RULES §10), and `symbol_list`.
+changes state but `client_id_code`, which consumes the id (RULES §10) and notes that the session was
+heard of, and `symbol_list`.
 """
 
 import numpy as np
@@ -19,6 +20,7 @@ from engine.book_state import (
     texts,
 )
 from engine.bulk import PAGE_ROWS_MAX
+from engine.deadline import session_heard
 from engine.emit import (
     emit_listed,
     symbol_id_of,
@@ -135,8 +137,9 @@ def owner_code(s, c):
 @helper
 def client_id_code(s, c):
     """203, 204: use up the request's own id. RETRANSMISSION when it names a live order. Returns
-    (code, text row).
+    (code, text row). Whatever the answer, the session's owner has spoken.
     """
+    session_heard(s, np.int64(c["session"]))
     row = sessions(s)[np.int64(c["session"])]
     client_id = np.int64(c["client_order_id"])
     text_row = np.int64(0)

@@ -64,6 +64,9 @@ class ModelVenue:
     def apply(self, command: Command) -> list[Event]:
         return self.model.apply(command)
 
+    def advance(self, in_ts: int) -> list[Event]:
+        return self.model.advance(in_ts)
+
     def check(self) -> None:
         self.model.check()
 
@@ -85,7 +88,12 @@ class EngineVenue:
     def apply(self, command: Command) -> list[Event]:
         real = self.real_ids.get(command["order_id"] >> SLOT_BITS, command["order_id"])
         row = tuple((command | {"order_id": real}).values())
-        events = self.exchange.step(np.array([row], COMMAND_ROW).view(COMMAND))
+        return self._told(self.exchange.step(np.array([row], COMMAND_ROW).view(COMMAND)))
+
+    def advance(self, in_ts: int) -> list[Event]:
+        return self._told(self.exchange.advance(in_ts))
+
+    def _told(self, events: np.ndarray) -> list[Event]:
         told = [dict(zip(FIELDS, e, strict=True)) for e in events.view(EVENT_ROW).tolist()]
         for event in told:
             if event["kind"] == EventKind.ACCEPTED:

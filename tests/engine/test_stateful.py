@@ -32,8 +32,9 @@ from engine.records import (
     OrderType,
     TimeInForce,
 )
+from tests.model.checks_model import BLANK_COMMAND
 from tests.model.compare import Pair
-from tests.model.desk_model import BLANK_COMMAND, SUPERVISOR
+from tests.model.desk_model import SUPERVISOR
 from tests.model.exchange_model import ExchangeModel, start
 from tests.model.flow import World
 from tests.model.stream_check import StreamChecker
@@ -83,11 +84,14 @@ class TwoExchanges(RuleBasedStateMachine):
         )
         world = World(limits, ACCOUNTS, "create", spread=0, qty_max=0, aggression=0)
         self.pair = Pair(world, INSTRUMENTS, TEMPLATE)
+        self.now = 1
+        self.logons = dict.fromkeys(range(1, ACCOUNTS + 1), 1)
         self.stream = StreamChecker()
         self.stream.feed(start(ExchangeModel(limits), INSTRUMENTS, ACCOUNTS))
 
     def send(self, kind: CommandKind, account: int, **fields: Any) -> list[dict[str, Any]]:
-        who = {"account": account, "session": account, "logon": 1, "producer": SUPERVISOR}
+        who = {"account": account, "session": account, "producer": SUPERVISOR, "in_ts": self.now}
+        who["logon"] = self.logons.get(account, 0)
         numbers = {k: v if isinstance(v, bytes) else int(v) for k, v in fields.items()}
         events = self.pair.apply(BLANK_COMMAND | who | {"kind": int(kind)} | numbers)
         self.pair.check()
@@ -148,6 +152,42 @@ class TwoExchanges(RuleBasedStateMachine):
     @rule(account=accounts, rows=st.integers(0, 3), order=orders)
     def open_orders(self, account: int, rows: int, order: tuple[int, int]) -> None:
         self.send(CommandKind.QUERY_OPEN_ORDERS, account, qty=rows, order_id=order[1])
+
+    # ---------------------------------------------------------------------- time and sessions
+    @rule(span=st.integers(0, 6))
+    def wait(self, span: int) -> None:
+        self.now += span
+
+    @rule(account=accounts, dead_man=st.integers(-1, 6), flags=st.sampled_from((0, 64)))
+    def logon(self, account: int, dead_man: int, flags: int) -> None:
+        self.logons[account] += dead_man >= 0
+        fields = {"logon": self.logons[account], "text": b"local"}
+        self.send(CommandKind.SESSION_OPEN, account, amount=dead_man, flags=flags, **fields)
+
+    @rule(account=accounts)
+    def logoff(self, account: int) -> None:
+        self.send(CommandKind.SESSION_CLOSE, account)
+
+    @rule(account=accounts)
+    def keep(self, account: int) -> None:
+        self.send(CommandKind.SESSION_KEEP, account)
+
+    @rule(grace=st.integers(0, 6))
+    def lose_producer(self, grace: int) -> None:
+        producer = {"client_order_id": SUPERVISOR, "amount": grace}
+        self.send(CommandKind.PRODUCER_RESET, 0, **producer)
+
+    @rule(slot=st.integers(0, ACCOUNTS + 1), pause=st.sampled_from((0, 0, 3)))
+    def time(self, slot: int, pause: int) -> None:
+        self.send(CommandKind.TIME, 0, session=slot, amount=pause, producer=0)
+
+    @rule(day=st.integers(0, 2), letter=st.sampled_from(b"OOC"))
+    def feed(self, day: int, letter: int) -> None:
+        self.send(CommandKind.FEED_STATE, 0, order_type=letter, amount=day, expire_ts=1)
+
+    @rule(number=st.integers(0, 2), lost=st.booleans())
+    def begin_anew(self, number: int, lost: bool) -> None:
+        self.send(CommandKind.INCARNATION, 0, amount=number, expire_ts=lost)
 
     @invariant()
     def open_quantity_is_what_the_stream_says(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.records import (
+    COMMAND,
     UNSTATED,
     CommandFlag,
     CommandKind,
@@ -20,6 +21,7 @@ from engine.records import (
 )
 
 Command = Mapping[str, Any]
+BLANK_COMMAND: dict = {name: b"" if name == "text" else 0 for name in COMMAND.names or ()}
 
 KINDS = {int(kind) for kind in CommandKind}
 ORDER_TYPES = {int(kind) for kind in OrderType}

@@ -95,6 +95,7 @@ class Pair:
             instruments, accounts=world.accounts, limits=world.limits, **policy
         )
         self.real_ids: dict[int, int] = {}  # order counter -> the engine's order_id
+        self.orders_known = 0  # order counter the engine has come to
         self.waiting: list[Command] = []
         self.expected: list[Event] = []
         self.history: deque[tuple[int, Command]] = deque(maxlen=COMMANDS_SHOWN)
@@ -110,13 +111,15 @@ class Pair:
             self.flush()
         self.history.append((self.model.writer.in_seq + 1, command))
         self.waiting.append(command)
+        texts = len(self.model.sessions.used_texts)
         events = self.model.apply(command)
+        self.seen["text ids forgotten"] += len(self.model.sessions.used_texts) < texts
         self._visit(command, events)
         self.expected += events
         return events
 
     def _new_counters(self) -> range:
-        return range(len(self.real_ids) + 1, self.model.order_count + 1)
+        return range(self.orders_known + 1, self.model.order_count + 1)
 
     def flush(self) -> None:
         """Run what waits through the engine and compare."""
@@ -157,6 +160,7 @@ class Pair:
     def _compare(self, events: np.ndarray) -> None:
         for order_id in events["order_id"][events["kind"] == EventKind.ACCEPTED].tolist():
             self.real_ids[order_id >> SLOT_BITS] = order_id
+        self.orders_known = self.model.order_count
         events["order_id"] &= ~SLOT_MASK
         events["amount"][events["kind"] == EventKind.SUMMARY] &= ~SLOT_MASK
         got = events.view(EVENT_ROW).tolist()
@@ -171,10 +175,13 @@ class Pair:
     def _visit(self, command: Command, events: list[Event]) -> None:
         # What this run has visited; test_differential.py asserts that nothing is missing.
         seen = self.seen
-        request = self.command_kinds.get(command["kind"])
         for event in events:
             kind = event["kind"]
+            # What was due before the command happened by TIME.
+            own = event["in_seq"] >= self.model.command_in_seq
+            request = self.command_kinds.get(command["kind"]) if own else CommandKind.TIME
             seen[EventKind(kind)] += 1
+            seen[EventKind(kind), request] += 1
             if kind == EventKind.REJECTED:
                 seen[RejectCode(event["code"])] += 1
                 seen[RejectCode(event["code"]), request] += 1
@@ -182,6 +189,7 @@ class Pair:
                 seen["sliced", request] += 1
             elif kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
                 seen[Reason(event["reason"])] += 1
+                seen[Reason(event["reason"]), request] += 1
             elif kind == EventKind.STATUS:
                 seen[OrderState(event["role"]), request] += 1
             elif kind == EventKind.REPLACED:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from engine.config import Instrument
 from engine.records import (
-    COMMAND,
     CommandFlag,
     CommandKind,
     EventKind,
@@ -20,9 +19,9 @@ from engine.records import (
     RejectCode,
     pack_name,
 )
-from tests.model import orders_model
+from tests.model import feed_model, orders_model, time_model
 from tests.model.book_model import Order
-from tests.model.checks_model import KINDS, Command, Refused, is_name, refuse_if
+from tests.model.checks_model import BLANK_COMMAND, KINDS, Command, Refused, is_name, refuse_if
 from tests.model.session_model import Session
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 Units = Generator[None, None, None]
 PAGE_ROWS = 100
 SUPERVISOR = 1
-BLANK_COMMAND: dict = {name: b"" if name == "text" else 0 for name in COMMAND.names or ()}
 
 
 # ---------------------------------------------------------------------------- mass cancel, queries
@@ -106,6 +104,7 @@ def session_open(model: ExchangeModel, c: Command) -> None:
     """Give a producer the (account, name) session; a higher logon takes it over."""
     name = bytes(c["text"])
     refuse_if(not is_name(name), RejectCode.BAD_FIELD)
+    time_model.check_delay(c["amount"])
     session = model.sessions.named(c["account"], name)
     refuse_if(c["producer"] < 1 or c["account"] not in model.accounts, RejectCode.NOT_AUTHORISED)
     current_logon = session.logon if session is not None and session.is_open else 0
@@ -116,6 +115,8 @@ def session_open(model: ExchangeModel, c: Command) -> None:
     session.is_open = True
     session.logon, session.producer = c["logon"], c["producer"]
     session.cancel_all_on_close = bool(c["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE)
+    session.dead_man, session.close_at, session.dead_man_at = c["amount"], None, None
+    time_model.heard(model, session)
     _session_event(model, session, Reason.SESSION_OPENED)
 
 
@@ -124,14 +125,23 @@ def session_close(model: ExchangeModel, c: Command) -> Units:
     session = model.sessions.owned(c["session"], c["logon"], c["producer"])
     if session is None or session.account != c["account"]:
         raise Refused(RejectCode.NOT_LOGGED_ON)
+    yield from end_session(model, session)
+
+
+def end_session(model: ExchangeModel, session: Session) -> Units:
+    """Nobody owns the session from now on."""
     session.is_open = False
+    session.dead_man_at = session.close_at = None
     _session_event(model, session, Reason.SESSION_CLOSED)
     if session.cancel_all_on_close:
-        hit = [order for order in model.orders.values() if order.session == session.slot]
-        yield from _cancel_all(model, hit, Reason.DISCONNECT)
-        model.writer.add(
-            EventKind.SUMMARY, account=session.account, session=session.slot, qty=len(hit)
-        )
+        yield from cancel_session(model, session, Reason.DISCONNECT)
+
+
+def cancel_session(model: ExchangeModel, session: Session, reason: Reason) -> Units:
+    """Cancel all orders of one session, and say how many."""
+    hit = [order for order in model.orders.values() if order.session == session.slot]
+    yield from _cancel_all(model, hit, reason)
+    model.writer.add(EventKind.SUMMARY, account=session.account, session=session.slot, qty=len(hit))
 
 
 def _session_event(model: ExchangeModel, session: Session, reason: Reason) -> None:
@@ -141,30 +151,49 @@ def _session_event(model: ExchangeModel, session: Session, reason: Reason) -> No
         account=session.account,
         session=session.slot,
         amount=session.logon,
+        amount2=model.incarnation,
         client_order_id=session.last_id,
         text=session.name,
     )
 
 
 # ---------------------------------------------------------------------------------- administration
-def run_administrative(model: ExchangeModel, c: Command) -> None:
+def run_administrative(model: ExchangeModel, c: Command) -> Units:
     """Commands of the supervisor and of the shard's own loop."""
     kind = c["kind"]
     refuse_if(kind not in KINDS, RejectCode.BAD_FIELD)
-    refuse_if(c["producer"] > SUPERVISOR, RejectCode.NOT_AUTHORISED)
+    # A producer that takes the place of a lost one may say so itself.
+    successor = kind == CommandKind.PRODUCER_RESET and c["client_order_id"] == c["producer"]
+    refuse_if(c["producer"] > SUPERVISOR and not successor, RejectCode.NOT_AUTHORISED)
     if kind == CommandKind.OPEN_ACCOUNT:
-        in_range = 1 <= c["account"] < model.limits.accounts_max
-        refuse_if(not in_range, RejectCode.OUT_OF_RANGE)
-        model.accounts.add(c["account"])
-        model.writer.add(EventKind.ACCOUNT, account=c["account"], reason=int(Reason.ACCOUNT_OPENED))
+        _open_account(model, c["account"])
     elif kind == CommandKind.LIST_INSTRUMENT:
-        model.list_instrument(c["symbol"], c["amount"], c["expire_ts"], c["px2"])
+        _list_instrument(model, c)
     elif kind == CommandKind.FEED_STATE:
-        model.writer.add(
-            EventKind.SESSION, code=c["order_type"], amount=c["amount"], amount2=c["expire_ts"]
-        )
-    elif kind != CommandKind.TIME:
+        yield from feed_model.feed_state(model, c)
+    elif kind == CommandKind.TIME:
+        yield from time_model.time(model, c)
+    elif kind == CommandKind.PRODUCER_RESET:
+        time_model.producer_reset(model, c)
+    elif kind == CommandKind.INCARNATION:
+        time_model.incarnation(model, c)
+    elif kind != CommandKind.CONTINUE or c["producer"] != time_model.LOOP:
         raise Refused(RejectCode.NOT_SUPPORTED_HERE)
+    # What is left is CONTINUE of the loop. No work is ever open here: nothing to go on with.
+
+
+def _open_account(model: ExchangeModel, account: int) -> None:
+    refuse_if(not 1 <= account < model.limits.accounts_max, RejectCode.OUT_OF_RANGE)
+    if account not in model.accounts:
+        model.accounts.add(account)
+        model.writer.add(EventKind.ACCOUNT, account=account, reason=int(Reason.ACCOUNT_OPENED))
+
+
+def _list_instrument(model: ExchangeModel, c: Command) -> None:
+    # Every start says it again: what is there already, on the same terms, is right.
+    terms = (c["symbol"], c["amount"], c["expire_ts"], c["px2"])
+    if terms not in [(b.name, b.tick, b.lot, b.px_max) for b in model.books.values()]:
+        model.list_instrument(*terms)
 
 
 def startup(instruments: Sequence[Instrument], accounts: int) -> Iterator[dict]:

@@ -4,11 +4,13 @@ Cold; used by tests only: the oracle of tests/engine/test_differential.py and of
 is the second of two independent implementations, so it is written for reading: a handler checks
 everything first (a failed check raises Refused), then changes the book and emits events as they
 happen. book_model has the books, orders_model the life of an order, desk_model what concerns many
-orders or none, session_model the ids, checks_model the refusals by field, events_model the numbers.
+orders or none, time_model what happens by itself, feed_model how the public begins, session_model
+the ids, checks_model the refusals by field, events_model the numbers.
 
 Work that may be long is a generator that yields before each unit (a fill pair, a cancel, a row of a
 query). `apply` sits between two units: when the slice is full it emits CONTINUED and goes on under
-the next in_seq, which is what CONTINUE commands do in the engine.
+the next in_seq, which is what CONTINUE commands do in the engine. Before a command whose time a
+deadline does not outlive, `apply` runs TIME until nothing is due.
 
 Order ids here have an empty slot part: counter << 24.
 """
@@ -25,12 +27,11 @@ from engine.records import (
     CommandKind,
     EventFlag,
     EventKind,
-    Phase,
     Reason,
     RejectCode,
     pack_name,
 )
-from tests.model import desk_model, orders_model
+from tests.model import desk_model, orders_model, time_model
 from tests.model.book_model import BUY, SELL, Book, Order
 from tests.model.checks_model import (
     FIRST_ADMINISTRATIVE_KIND,
@@ -70,15 +71,38 @@ class ExchangeModel:
         self.order_count = 0
         self.reached: Book | None = None  # instrument the checks of this command came to
         self.now = 0
+        self.command_in_seq = 0  # of the newest command itself, behind the TIMEs before it
+        self.incarnation = 0
+        self.trading_date = 0
 
     # ----------------------------------------------------------------------------- one command
     def apply(self, command: Any) -> list[Event]:
-        """Run one command to its end; all its events, those of its CONTINUE slices included."""
+        """Run one command to its end; all its events, those of its CONTINUE slices included, behind
+        those of what was due before it.
+        """
         c = command if isinstance(command, dict) else _plain(command)
+        self.writer.events = []
+        if c["kind"] != CommandKind.TIME:
+            self._pass_time(c["in_ts"])
+        self.command_in_seq = self.writer.in_seq + 1
+        self._apply_one(c)
+        return self.writer.events
+
+    def advance(self, in_ts: int) -> list[Event]:
+        """Move time on without a command."""
+        events = self.apply(time_model.time_command(in_ts))
+        self._pass_time(in_ts)
+        return events
+
+    def _pass_time(self, in_ts: int) -> None:
+        while time_model.due(self, max(self.now, in_ts)):
+            self._apply_one(time_model.time_command(in_ts))
+
+    def _apply_one(self, c: Command) -> None:
         writer = self.writer
-        writer.events = []
         self.reached = None
-        self.now = max(self.now, c["in_ts"])
+        if c["kind"] != CommandKind.CONTINUE or c["producer"] != time_model.LOOP:
+            self.now = max(self.now, c["in_ts"])  # a slice has the time of its command
         writer.begin(self.now)
         units = 0
         for _ in self._run(c):
@@ -89,14 +113,13 @@ class ExchangeModel:
                 units = 0
             units += 1
         writer.end()
-        return writer.events
 
     def _run(self, c: Command) -> Units:
         try:
             if c["kind"] < FIRST_ADMINISTRATIVE_KIND:
                 yield from self._run_client(c)
             else:
-                desk_model.run_administrative(self, c)
+                yield from desk_model.run_administrative(self, c)
         except Refused as refusal:
             self._reject(c, refusal.code)
 
@@ -108,11 +131,12 @@ class ExchangeModel:
         if kind == CommandKind.SESSION_CLOSE:
             yield from desk_model.session_close(self, c)
             return
+        if kind == CommandKind.SESSION_KEEP:
+            time_model.keep(self, c)
+            return
         check_fields(c)
-        session = self.sessions.owned(c["session"], c["logon"], c["producer"])
-        if session is None:
-            raise Refused(RejectCode.NOT_LOGGED_ON)
-        refuse_if(c["account"] != session.account, RejectCode.NOT_AUTHORISED)
+        session = self.speaker(c)
+        time_model.heard(self, session)
         heard = self._heard_before(c, session)
         if heard is not None:
             desk_model.status(self, heard)
@@ -130,6 +154,14 @@ class ExchangeModel:
             yield from desk_model.query_open_orders(self, c)
         else:
             raise Refused(RejectCode.NOT_SUPPORTED_HERE)
+
+    def speaker(self, c: Command) -> Session:
+        """201, 202, or the session whose present owner gives this command."""
+        session = self.sessions.owned(c["session"], c["logon"], c["producer"])
+        if session is None:
+            raise Refused(RejectCode.NOT_LOGGED_ON)
+        refuse_if(c["account"] != session.account, RejectCode.NOT_AUTHORISED)
+        return session
 
     def _heard_before(self, c: Command, session: Session) -> Order | None:
         """203, 204: the live order of a client id that was used, or mark the id as used."""
@@ -198,12 +230,15 @@ class ExchangeModel:
         refuse_if(not good or full or taken, RejectCode.LISTING_REFUSED)
         symbol_id = self.shard << SYMBOL_INDEX_BITS | (len(self.books) + 1)
         book = self.books[symbol_id] = Book(symbol_id, name, tick, lot, px_max)
-        text = name.to_bytes(8, "little").rstrip(b"\0")
-        self.writer.add(
-            EventKind.LISTED, symbol_id=symbol_id, amount=tick, amount2=lot, px2=px_max, text=text
-        )
-        self.writer.add(EventKind.PHASE, symbol_id=symbol_id, code=int(Phase.CONTINUOUS))
+        self.tell_listed(book)
         return book
+
+    def tell_listed(self, book: Book) -> None:
+        """LISTED and PHASE: what the public has to know before any order."""
+        text = book.name.to_bytes(8, "little").rstrip(b"\0")
+        terms = {"amount": book.tick, "amount2": book.lot, "px2": book.px_max}
+        self.writer.add(EventKind.LISTED, symbol_id=book.symbol_id, text=text, **terms)
+        self.writer.add(EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase)
 
     def level_count(self) -> int:
         return sum(book.level_count() for book in self.books.values())

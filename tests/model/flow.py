@@ -30,7 +30,7 @@ from engine.records import (
     pack_name,
 )
 from tests.model.book_model import Book, Order
-from tests.model.desk_model import BLANK_COMMAND
+from tests.model.checks_model import BLANK_COMMAND
 from tests.model.exchange_model import ExchangeModel
 from tests.model.session_model import Session
 
@@ -47,9 +47,11 @@ INSTRUMENTS = (
     Instrument("BB", "0.05", "1", "5.00"),
 )
 TEMPLATE = Instrument("TEMPLATE", "0.01", "1", "0.80")
+DEAD_MAN_TIMES = (1, 40, 3000, 20_000)
+DAY = 20120621
 SESSION_NAMES = (b"local", b"d1", b"d2", b"desk-003", b"d4")
 BAD_NAMES = (b"", b"ninechars", b"sp ace", b"\x07bell", b"caf\xc3\xa9")
-ROGUES = ("new", "cancel", "replace", "mass_cancel", "query", "page", "session")
+ROGUES = ("new", "new", "cancel", "replace", "mass_cancel", "query", "page", "session", "keep")
 
 
 @dataclass(frozen=True)
@@ -106,15 +108,16 @@ class Flow:
             self.query: 2,
             self.page: 2,
             self.session: 3,
-            self.administration: 2,
-            self.spoiled: 8,
+            self.keep: 1,
+            self.administration: 4,
+            self.spoiled: 10,
         }
         self.verbs, self.weights = list(verbs), list(verbs.values())
 
     def next(self) -> Fields:
         """Draw the next command."""
         rng = self.rng
-        self.now += rng.choice((0, 1, 1, 1000, -5))
+        self.now += 20_000 if rng.random() < 0.003 else rng.choice((0, 1, 1, 300, -5))
         command = BLANK_COMMAND.copy()
         command["in_ts"] = max(self.now, 0)
         if not any(session.is_open for session in self.model.sessions.slots):
@@ -305,7 +308,7 @@ class Flow:
         fields.update(
             kind=int(CommandKind.MASS_CANCEL),
             flags=flags,
-            side=int(self.rng.random() * 2),
+            side=self._often(int(self.rng.random() * 2), 0, 1, 2, 7),
             tag=self._pick((0, 1, 2)),
             symbol_id=self._often(self._pick(list(self.model.books)), 77),
         )
@@ -335,11 +338,15 @@ class Flow:
             return self._who()[1] | {"kind": int(CommandKind.SESSION_CLOSE)}
         return self._open_session(self._often(self._pick(SESSION_NAMES), *BAD_NAMES))
 
+    def keep(self) -> Fields:
+        return self._who()[1] | {"kind": int(CommandKind.SESSION_KEEP)}
+
     def _open_session(self, name: bytes) -> Fields:
         account = self._often(self.rng.randint(1, self.world.accounts), 0, -1, 7, 10**6)
         known = self.model.sessions.named(account, name)
         logon = known.logon if known else 0
-        flags = (0, CommandFlag.CANCEL_ALL_ON_CLOSE, CommandFlag.CANCEL_DAY_ON_CLOSE)
+        cancel_all = CommandFlag.CANCEL_ALL_ON_CLOSE
+        flags = (0, cancel_all, cancel_all, CommandFlag.CANCEL_DAY_ON_CLOSE)
         return {
             "kind": int(CommandKind.SESSION_OPEN),
             "account": account,
@@ -347,30 +354,76 @@ class Flow:
             "producer": self._often(self.rng.randint(1, 4), 0),
             "text": name,
             "flags": int(self._pick(flags)),
+            "amount": self._often(0, *DEAD_MAN_TIMES, -1, 2**60 + 1),
         }
 
     def administration(self) -> Fields:
+        verbs = (
+            self._account,
+            self._listing,
+            self._feed,
+            self._time,
+            self._reset,
+            self._incarnation,
+            self._later,
+        )
+        verb = self.rng.choices(verbs, (16, 20, 16, 15, 12, 6, 15))[0]
+        return {"producer": self._often(1, 0, 2, 9)} | verb()
+
+    def _account(self) -> Fields:
+        accounts = (self.rng.randint(1, 7), 0, -1, self.world.limits.accounts_max, 2**31 - 1)
+        return {"kind": int(CommandKind.OPEN_ACCOUNT), "account": self._often(*accounts)}
+
+    def _listing(self) -> Fields:
+        names = (pack_name(f"L{self.rng.randint(0, 2)}"), pack_name("AA"), 0, 0x7F)
+        return {
+            "kind": int(CommandKind.LIST_INSTRUMENT),
+            "symbol": self._often(*names),
+            "amount": self._often(10**7, 10**8),
+            "expire_ts": self._often(10**9, 10**8),
+            "px2": self._often(100, 1, PRICE_TICKS_MAX),
+        }
+
+    def _feed(self) -> Fields:
+        return {
+            "kind": int(CommandKind.FEED_STATE),
+            "order_type": ord(self._pick("OOOSQMEC")),
+            "amount": DAY + self._pick((-1, 0, 0, self.now // 20_000)),
+            "expire_ts": self.rng.randint(1, 5),
+        }
+
+    def _time(self) -> Fields:
         rng = self.rng
-        fields: Fields = {"producer": self._often(1, 0, 2, 9)}
-        chance = rng.random()
-        if chance < 0.2:
-            accounts = (rng.randint(1, 7), 0, -1, self.world.limits.accounts_max, 2**31 - 1)
-            kind, fields["account"] = CommandKind.OPEN_ACCOUNT, self._often(*accounts)
-        elif chance < 0.5:
-            kind = CommandKind.LIST_INSTRUMENT
-            name = self._often(pack_name(f"L{rng.randint(0, 2)}"), pack_name("AA"), 0, 0x7F)
-            fields.update(symbol=name, amount=10**7, expire_ts=10**9)
-            fields["px2"] = self._often(100, 1, PRICE_TICKS_MAX)
-        elif chance < 0.7:
-            kind = CommandKind.FEED_STATE
-            fields.update(order_type=ord(self._pick("OSQMEC")), amount=20120621, expire_ts=3)
-        elif chance < 0.85:
-            kind = CommandKind.TIME
-        else:
-            later = (18, 19, 20, 34, 35, 36, 37, 38, 39, 40)
-            fields["kind"] = self._often(self._pick(later), 41, 255)
-            return fields
-        return fields | {"kind": int(kind)}
+        return {
+            "kind": int(CommandKind.TIME),
+            "session": self._often(0, 1, 2, 3, 4, 9999, -1),
+            "amount": self._often(0, 1, 50, 5000, -1, -(2**62), 2**61),
+            "in_ts": max(self.now + self._pick((0, 50, 5000)), 0),
+            "producer": self._often(0, rng.randint(1, 3)),
+        }
+
+    def _reset(self) -> Fields:
+        producer = self._often(self.rng.randint(1, 4), 0, 255, 256, -1)
+        fields: Fields = {
+            "kind": int(CommandKind.PRODUCER_RESET),
+            "client_order_id": producer,
+            "amount": self._pick((0, 1, 30, 2000, 2000, -1)),
+        }
+        if self.rng.random() < 0.3:
+            fields["producer"] = max(producer, 0) & 255  # a successor for itself
+        if self.rng.random() < 0.3:
+            fields["logon"] = self.rng.randint(1, 6)  # later logons are not meant
+        return fields
+
+    def _incarnation(self) -> Fields:
+        return {
+            "kind": int(CommandKind.INCARNATION),
+            "amount": self._often(self.rng.randint(0, 9), -1),
+            "expire_ts": self._often(self._pick((0, 1)), 2, -1),
+        }
+
+    def _later(self) -> Fields:
+        return {"kind": self._often(self._pick((17, 18, 34, 35, 36, 37, 38, 39, 40)), 41, 255)}
 
     # -------------------------------------------------------------------------------- nonsense
     def spoiled(self) -> Fields:

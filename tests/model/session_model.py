@@ -23,6 +23,9 @@ class Session:
     is_open: bool = False
     cancel_all_on_close: bool = False
     last_id: int = 0
+    dead_man: int = 0  # ns without a sign of life; 0: for ever
+    dead_man_at: int | None = None
+    close_at: int | None = None
 
     def owned_by(self, logon: int, producer: int) -> bool:
         return self.is_open and (self.logon, self.producer) == (logon, producer)

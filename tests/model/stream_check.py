@@ -28,6 +28,7 @@ ANSWERS = {
         EventKind.LISTED,
     )
 }
+OPENS = ord("O")
 LAST, KEPT, LEFT_BOOK, WILL_TRADE = (
     int(flag)
     for flag in (EventFlag.LAST, EventFlag.KEPT, EventFlag.LEFT_BOOK, EventFlag.WILL_TRADE)
@@ -63,6 +64,8 @@ class StreamChecker:
     # symbol_id -> side -> px -> public_ref -> shown quantity, in queue order
     books: dict[int, tuple[dict[int, dict[int, int]], ...]] = field(default_factory=dict)
     group: list[Event] = field(default_factory=list)  # the command so far, slices joined
+    # the same of a feed session that is being opened: what the public is told anew
+    image: dict[int, tuple[dict[int, dict[int, int]], ...]] | None = None
 
     def feed(self, events: list[Event]) -> None:
         """Check a stretch of events that ends where a command ends."""
@@ -73,6 +76,7 @@ class StreamChecker:
             if event["flags"] & LAST:
                 self.in_seq = event["in_seq"]
                 if event["kind"] != EventKind.CONTINUED:
+                    self._check_image()
                     self._check_grammar()
                     self._check_uncrossed()
                     self.group = []
@@ -86,6 +90,8 @@ class StreamChecker:
         if account:
             self.account_seq[account] = self.account_seq.get(account, 0) + 1
         assert event["account_seq"] == (self.account_seq[account] if account else 0)
+        if event["kind"] == EventKind.SESSION and event["code"] == OPENS:
+            self.feed_seq = 0  # a feed session counts from 1
         if event["feed_seq"]:
             self.feed_seq += 1
             assert event["feed_seq"] == self.feed_seq
@@ -93,7 +99,11 @@ class StreamChecker:
     # ---------------------------------------------------------------------- one order's life
     def _follow(self, event: Event) -> None:
         kind, order_id = event["kind"], event["order_id"]
-        if kind == EventKind.LISTED:
+        if kind == EventKind.SESSION and event["code"] == OPENS:
+            self.image = {}
+        elif self.image is not None:
+            self._see_again(event)
+        elif kind == EventKind.LISTED:
             self.books[event["symbol_id"]] = ({}, {})
         elif kind == EventKind.ACCEPTED:
             assert order_id not in self.lives
@@ -115,6 +125,34 @@ class StreamChecker:
             if not event["leaves"]:
                 del self.lives[order_id]
                 self.ended.add(order_id)
+
+    # ------------------------------------------------------------------- a new feed session
+    def _see_again(self, event: Event) -> None:
+        image = self.image
+        assert image is not None
+        if event["kind"] == EventKind.LISTED:
+            assert not any(any(sides) for sides in image.values()), "instruments come first"
+            assert event["symbol_id"] not in image
+            image[event["symbol_id"]] = ({}, {})
+        elif event["kind"] == EventKind.BOOKED:
+            private = ("account", "account_seq", "session", "order_id", "client_order_id", "text")
+            assert not any(event[name] for name in private)
+            assert event["qty"] == event["shown"] == event["leaves"]
+            level = image[event["symbol_id"]][event["side"]].setdefault(event["px"], {})
+            level[event["public_ref"]] = event["shown"]
+
+    def _check_image(self) -> None:
+        # Told anew, level by level from the best on, is exactly what was known.
+        if self.image is None:
+            return
+        assert list(self.image) == sorted(self.books)
+        for symbol_id, sides in self.image.items():
+            for side, levels in enumerate(sides):
+                known = self.books[symbol_id][side]
+                best_first = sorted(known, reverse=side == 0)
+                told = [(px, list(queue.items())) for px, queue in levels.items()]
+                assert told == [(px, list(known[px].items())) for px in best_first]
+        self.image = None
 
     def _queue(self, life: Life, px: int) -> dict[int, int]:
         return self.books[life.symbol_id][life.side].setdefault(px, {})
@@ -188,6 +226,12 @@ class StreamChecker:
     # -------------------------------------------------------------------------- whole commands
     def _check_grammar(self) -> None:
         kinds = [e["kind"] for e in self.group if e["kind"] != EventKind.CONTINUED]
+        if kinds[0] == EventKind.SESSION:
+            told = len(kinds[1:]) - kinds.count(EventKind.BOOKED)
+            pairs = [EventKind.LISTED, EventKind.PHASE] * (told // 2)
+            assert kinds[1:] == [*pairs, *[EventKind.BOOKED] * kinds.count(EventKind.BOOKED)]
+            assert len(kinds) == 1 or self.group[0]["code"] == OPENS
+            return
         if kinds[:2] == [EventKind.LISTED, EventKind.PHASE]:
             kinds = kinds[2:]  # alone, or before the order that made the symbol
         if not kinds:

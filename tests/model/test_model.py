@@ -11,8 +11,9 @@ import pytest
 
 from engine.config import Instrument
 from engine.records import COMMAND, CommandKind, EventFlag, EventKind, OrderType, Side
+from tests.model.checks_model import BLANK_COMMAND
 from tests.model.compare import COMMAND_ROW
-from tests.model.desk_model import BLANK_COMMAND, SUPERVISOR
+from tests.model.desk_model import SUPERVISOR
 from tests.model.exchange_model import ExchangeModel, start
 from tests.model.flow import INSTRUMENTS, TEMPLATE, Flow, draw_world
 from tests.model.stream_check import StreamChecker

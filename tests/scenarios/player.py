@@ -26,7 +26,8 @@ from engine.records import (
     TimeInForce,
     pack_name,
 )
-from tests.model.desk_model import BLANK_COMMAND, SUPERVISOR
+from tests.model.checks_model import BLANK_COMMAND
+from tests.model.desk_model import SUPERVISOR
 from tests.scenarios.language import Line, Scenario, ScenarioError
 
 Event = dict[str, Any]
@@ -52,6 +53,8 @@ ADMINISTRATIVE = {
     "list": CommandKind.LIST_INSTRUMENT,
     "feed": CommandKind.FEED_STATE,
     "time": CommandKind.TIME,
+    "reset": CommandKind.PRODUCER_RESET,
+    "incarnation": CommandKind.INCARNATION,
 }
 VERBS = {
     "buy": CommandKind.NEW,
@@ -63,6 +66,7 @@ VERBS = {
     "open-orders": CommandKind.QUERY_OPEN_ORDERS,
     "logon": CommandKind.SESSION_OPEN,
     "logoff": CommandKind.SESSION_CLOSE,
+    "keep": CommandKind.SESSION_KEEP,
 }
 
 
@@ -70,6 +74,8 @@ class Venue(Protocol):
     """What plays a scenario: the model or the engine."""
 
     def apply(self, command: Command) -> list[Event]: ...
+
+    def advance(self, in_ts: int) -> list[Event]: ...
 
     def state_digest(self) -> str: ...
 
@@ -113,6 +119,8 @@ class Player:
         elif words == ["same", "state"]:
             if self.venue.state_digest() != self.digest:
                 raise ScenarioError("    the state is not what it was")
+        elif words[:2] == ["advance", "to"]:
+            self._compare(line, self.venue.advance(int(words[2])))
         elif words[0] == "repeat":
             for _ in range(int(words[1])):
                 self._command(line, words[2:])
@@ -139,6 +147,9 @@ class Player:
                 name = event["text"].decode()
                 who = (event["account"], name)
                 self.sessions[who] = (event["session"], command["logon"], command["producer"])
+        self._compare(line, events)
+
+    def _compare(self, line: Line, events: list[Event]) -> None:
         if line.expected is None:
             if any(event["kind"] == EventKind.REJECTED for event in events):
                 raise ScenarioError(f"    was refused: {self._told(events)}")
@@ -179,7 +190,16 @@ class Player:
             fields |= {"symbol": pack_name(rest[0]), "amount": 10**9, "expire_ts": 10**9}
             fields["px2"] = int(rest[1].removeprefix("max="))
         elif verb == "feed":
+            options = dict(zip(rest[1::2], rest[2::2], strict=True))
             fields["order_type"] = ord(rest[0])
+            fields |= {"amount": int(options.get("date", 0))}
+            fields |= {"expire_ts": int(options.get("epoch", 0))}
+        elif verb == "time" and rest:
+            fields["in_ts"] = int(rest[0])
+        elif verb == "reset":
+            fields |= {"client_order_id": int(rest[0]), "amount": int(rest[2])}
+        elif verb == "incarnation":
+            fields["amount"] = int(rest[0])
         return fields
 
     def _who(self, who: str, verb: str) -> Command:
@@ -200,7 +220,7 @@ class Player:
         return fields
 
     def _paired(self, words: list[str], command: Command) -> Iterator[str]:
-        # Takes out the words that come in pairs: on SYMBOL, after ORDER, rows N, tag N.
+        # Takes out the words that come in pairs: on SYMBOL, after ORDER, rows N, tag N, dead-man N.
         rest = iter(words)
         for word in rest:
             if word == "on":
@@ -211,6 +231,8 @@ class Player:
                 command["order_id"] = self.labels[next(rest)] << SLOT_BITS
             elif word == "rows":
                 command["qty"] = int(next(rest))
+            elif word == "dead-man":
+                command["amount"] = int(next(rest))
             elif word == "tag":
                 command["tag"] = int(next(rest))
                 if command["kind"] == CommandKind.MASS_CANCEL:

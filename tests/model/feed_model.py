@@ -1,0 +1,64 @@
+"""The feed session: its numbers, its trading day, and the picture of the books it begins with.
+
+Cold; used by tests only. Functions over the ExchangeModel. FEED_STATE is one ITCH system event; the
+letter O begins a session, whose listeners know nothing: they are told every instrument, then every
+resting order in priority order, with nothing that is not public (RULES §11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from engine.records import EventKind
+from tests.model.book_model import BUY, SELL, Order
+from tests.model.checks_model import Command
+
+if TYPE_CHECKING:
+    from tests.model.exchange_model import ExchangeModel
+
+Units = Generator[None, None, None]
+OPENS = ord("O")
+
+
+def feed_state(model: ExchangeModel, c: Command) -> Units:
+    """One system event, and what belongs to it."""
+    letter, date, epoch = c["order_type"], c["amount"], c["expire_ts"]
+    if letter != OPENS:
+        _session(model, letter, date, epoch)
+        return
+    if date > model.trading_date:
+        model.trading_date = date
+        model.sessions.used_texts = set(model.sessions.live_texts)
+    model.writer.feed_seq = 0
+    _session(model, letter, model.trading_date, epoch)
+    yield from _image(model)
+
+
+def _session(model: ExchangeModel, letter: int, date: int, epoch: int) -> None:
+    model.writer.add(EventKind.SESSION, code=letter, amount=date, amount2=epoch)
+
+
+def _image(model: ExchangeModel) -> Units:
+    books = [model.books[number] for number in sorted(model.books)]
+    for book in books:
+        yield
+        model.tell_listed(book)
+    for book in books:
+        for side in (BUY, SELL):
+            for order in book.orders(side):
+                yield
+                _show(model, order)
+
+
+def _show(model: ExchangeModel, order: Order) -> None:
+    model.writer.add(
+        EventKind.BOOKED,
+        symbol_id=order.symbol_id,
+        side=order.side,
+        px=order.px,
+        qty=order.leaves,
+        leaves=order.leaves,
+        shown=order.leaves,
+        public_ref=order.public_ref,
+    )

@@ -30,7 +30,7 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,15 @@ class Segment:
         return made
 
     @classmethod
+    def private(cls, kind: str, payload_bytes: int, params: Sequence[int] = ()) -> "Segment":
+        """Return memory of this process alone, without name and descriptor: simulation, tests."""
+        size = HEADER_BYTES + payload_bytes
+        made = cls(-1, size)
+        made.header[:] = _HEADER.unpack(_header_bytes(kind, size, params))
+        store_word(made.header, READY, SEGMENT_VERSION)
+        return made
+
+    @classmethod
     def open(cls, name: str, kind: str = "") -> "Segment":
         """Attach by name (supervisor, `top`, tests)."""
         try:
@@ -229,7 +238,8 @@ class Segment:
         """Unmap, at the latest when the last view dies, and close the descriptor."""
         if self._map is not None:
             self._unmap()
-            os.close(self.fd)
+            if self.fd >= 0:
+                os.close(self.fd)
             self.fd = -1
 
     def unlink(self) -> None:
@@ -313,8 +323,9 @@ def _read_owner(path: Path) -> tuple[int, int] | None:
         time.sleep(0.01)
 
 
-def janitor(instance: str) -> list[str]:
-    """Remove the segments of an instance whose owner is dead; returns their names.
+def janitor(instance: str, keep: Collection[str] = ()) -> list[str]:
+    """Remove the segments of an instance whose owner is dead, but those named in `keep`; returns
+    their names.
 
     Raises InstanceRunning, before anything is removed, when another live process owns one; segments
     of this process stay.
@@ -329,6 +340,7 @@ def janitor(instance: str) -> list[str]:
             dead.append("/" + path.name)
         elif owner[0] != os.getpid():
             raise InstanceRunning(owner[0], "/" + path.name)
+    dead = [name for name in dead if name not in keep]
     for name in dead:
         with contextlib.suppress(posix_ipc.ExistentialError):
             posix_ipc.unlink_shared_memory(name)

@@ -1,0 +1,1 @@
+"""Simulated machinery: one thread, one seed, every fault."""

@@ -32,6 +32,7 @@ First steps:
   run.py client                                (another terminal) place and cancel by hand
   run.py listen AAPL                           (another one) ladder and tape from multicast
   run.py top                                   what every process is doing
+  run.py verify DIR                            is the journal what it says? replays and compares
 \b
 Without this program, the exchange speaks JSON lines over TCP (docs/protocol.md):
   printf '%s\\n' '{"type":"logon","account":"demo","token":"demo"}' \\
@@ -50,7 +51,7 @@ app = typer.Typer(
 replay_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Send recorded order flow to the running exchange.",
+    help="Recorded flow into the running exchange, or a journal run again on the side.",
 )
 app.add_typer(replay_app, name="replay")
 
@@ -81,19 +82,34 @@ def up(
     host: Host = None,
     port: Port = None,
     idle: Annotated[str | None, typer.Option(help="adaptive, spin or park.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data directory: made when it is not there, gone on with when it is (default:"
+            " the config's, else $XDG_DATA_HOME/ringbook/<instance>)."
+        ),
+    ] = None,
+    journal: Annotated[
+        str | None, typer.Option(help="batch, sync, os or none: what survives a power cut.")
+    ] = None,
 ) -> None:
     """Start the exchange and serve until Ctrl-C.
+
+    All that was acknowledged is in the journal of the data directory; the next start goes on where
+    this one ended, however it ended (docs/operations.md).
 
     \b
     Examples:
       run.py up                                   everything, with the built-in configuration
+      run.py up --data /srv/ringbook --journal sync
       run.py up --config ringbook.toml --shards 2
       run.py up --role shard                      parts apart: the shards here ...
       run.py up --role gateway --role feed        ... and the doors there
     """
-    from cli.up import command
+    from cli.up import Options, command
 
-    raise typer.Exit(command(role or ["all"], config, shards, host, port, idle))
+    options = Options(role or ["all"], config, shards, host, port, idle, data, journal)
+    raise typer.Exit(command(options))
 
 
 @app.command()
@@ -172,6 +188,59 @@ def replay_lobster(
     raise typer.Exit(command(options, config, host, port))
 
 
+@replay_app.command("journal")
+def replay_journal(
+    directory: Annotated[Path, typer.Argument(help="Data directory, in use or not.")],
+    until: Annotated[
+        int | None, typer.Option(help="Show the shard after this command (in_seq).", min=0)
+    ] = None,
+    until_time: Annotated[
+        str | None, typer.Option(help="Show it at this moment: ISO 8601, UTC unless it says other.")
+    ] = None,
+    shard: Annotated[int | None, typer.Option(help="Which shard (default: all).", min=0)] = None,
+    symbol: Annotated[str | None, typer.Option(help="Show this book only.")] = None,
+    book: Annotated[int, typer.Option(help="Levels of a book to show.", min=1)] = 5,
+    fork: Annotated[
+        tuple[int, Path] | None,
+        typer.Option(
+            metavar="SEQ NEWDIR",
+            help="Make a new data directory: the same up to command SEQ, then the remaining"
+            " commands run again under --config or --without.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", help="With --fork: the other configuration.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    without: Annotated[
+        str | None, typer.Option(help="With --fork: leave out this account's orders.")
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="With --fork: say what is different in the new outcome.")
+    ] = False,
+) -> None:
+    """Show any moment of the past, or run another future from there.
+
+    Reads only; of a directory in use, what is on disk. A fork goes on from its own directory with
+    `run.py up --data NEWDIR`. Exit code 3: with --diff, the outcomes differ.
+
+    \b
+    Examples:
+      run.py replay journal DIR --until 120000 --symbol AAPL --book 10
+      run.py replay journal DIR --until-time 2026-03-02T14:30:00
+      run.py replay journal DIR --fork 120000 /tmp/other --config other.toml --diff
+      run.py replay journal DIR --fork 0 /tmp/without-bob --without bob --diff
+    """
+    from cli.replay_journal import Options, command
+
+    options = Options(
+        directory, until, until_time, shard, symbol, book, fork, config, without, diff
+    )
+    raise typer.Exit(command(options))
+
+
 @app.command()
 def listen(
     symbol: Annotated[str, typer.Argument(help="Symbol to show.")],
@@ -245,6 +314,67 @@ def top(
     raise typer.Exit(command(config, instance, once, every, seconds))
 
 
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(help="Data directory, in use or not.")],
+    shard: Annotated[int | None, typer.Option(help="Only this shard.", min=0)] = None,
+    from_snapshot: Annotated[
+        bool, typer.Option("--from-snapshot", help="Begin with the newest snapshot: quicker.")
+    ] = False,
+) -> None:
+    """Replay a data directory and compare everything in it.
+
+    Journal (checksums, gaps), snapshots, event log and books are held against a replay from the
+    first command on. Nothing is changed; a directory in use is read up to what is on disk.
+    Exit code 0: all is right; 1: damage, with file and byte; 3: something says other than the
+    replay.
+
+    \b
+    Examples:
+      run.py verify ~/.local/share/ringbook/ringbook
+      run.py verify /backup/ringbook --from-snapshot
+    """
+    from cli.verify import command
+
+    raise typer.Exit(command(directory, shard, from_snapshot))
+
+
+@app.command("inspect")
+def inspect_file(
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="A file of a data directory; or commands, events, staging: live rings."
+        ),
+    ],
+    first: Annotated[
+        int | None, typer.Option("--from", help="First sequence number to show.", min=1)
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many records.", min=0)] = 20,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    instance: Annotated[
+        str | None, typer.Option(help="Instance of a live ring (default: the config's).")
+    ] = None,
+    shard: Annotated[int | None, typer.Option(help="Ring of this shard only.", min=0)] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Decode a kept file or a live ring, record by record.
+
+    Journal and event log segments, their indexes, snapshots, manifests. A damaged record is shown
+    as such, with its byte and the reason; the exit code is 1 then.
+
+    \b
+    Examples:
+      run.py inspect DIR/manifest.json
+      run.py inspect DIR/shard0/journal-00000000000000000001 --from 120 --count 5
+      run.py inspect DIR/shard0/events-00000000000000000001 --json | jq .kind_name
+      run.py inspect events --instance ringbook --count 50
+    """
+    from cli.inspect import Options, command
+
+    raise typer.Exit(command(path, Options(first, count, json, instance, shard, config)))
+
+
 @app.command(
     context_settings={
         "allow_extra_args": True,
@@ -261,7 +391,7 @@ def bench(context: typer.Context) -> None:
 
 @app.command()
 def doctor(config: ConfigFile = None) -> None:
-    """Say whether this machine is fit for the exchange."""
+    """Say whether this machine, and its disk, are fit for the exchange."""
     from cli.doctor import command
 
     raise typer.Exit(command(config))
@@ -286,7 +416,7 @@ def test() -> None:
 @app.command("_supervisor", hidden=True)
 def supervisor() -> None:
     """Be an exchange in the background; only the project's own code starts this."""
-    from engine.topology import supervisor_main
+    from engine.background import supervisor_main
 
     raise typer.Exit(supervisor_main())
 

@@ -80,6 +80,12 @@ class BookTops(RingSegment):
         name, size = segment_name(instance, cls.kind), shards * symbols_max * BOOK_TOP.itemsize
         return cls(Segment.create(name, cls.kind, size, (shards, symbols_max)))
 
+    @classmethod
+    def private(cls, shards: int, symbols_max: int) -> "BookTops":
+        """Records in memory of this process alone: simulation and tests."""
+        size = shards * symbols_max * BOOK_TOP.itemsize
+        return cls(Segment.private(cls.kind, size, (shards, symbols_max)))
+
     def read(self, place: int) -> Array | None:
         """Return a whole copy of one record, shape (1,); None when none could be had."""
         out = np.zeros(1, BOOK_TOP)

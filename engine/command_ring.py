@@ -153,15 +153,17 @@ class CommandRings(RingSegment):
         cls, instance: str, shards: int, producers: int, capacity: int, first_position: int = 0
     ) -> "CommandRings":
         """Make the rings, empty; every ring begins at `first_position`."""
-        check_capacity(capacity)
-        rings = shards * producers
-        size = (rings * CTRL_WORDS + shards * SHARD_CTRL_WORDS) * 8
-        size += rings * capacity * COMMAND.itemsize
-        name, parameters = segment_name(instance, cls.kind), (shards, producers, capacity)
-        made = cls(Segment.create(name, cls.kind, size, parameters))
-        for ring in range(rings):
+        name, size = segment_name(instance, cls.kind), _payload_bytes(shards, producers, capacity)
+        made = cls(Segment.create(name, cls.kind, size, (shards, producers, capacity)))
+        for ring in range(made.rings):
             made.begin(ring, first_position)
         return made
+
+    @classmethod
+    def private(cls, shards: int, producers: int, capacity: int) -> "CommandRings":
+        """Rings in memory of this process alone: simulation and tests."""
+        size = _payload_bytes(shards, producers, capacity)
+        return cls(Segment.private(cls.kind, size, (shards, producers, capacity)))
 
     def begin(self, ring: int, position: int) -> None:
         """Set where an unused ring begins (step 2: the last journaled producer_seq)."""
@@ -176,6 +178,13 @@ class CommandRings(RingSegment):
         """Close or open all rings of a shard: behind a closed gate no producer finds room."""
         for producer in range(self.producers):
             store_word(self.ctrl, self.ring(shard, producer) * CTRL_WORDS + GATE, int(closed))
+
+
+def _payload_bytes(shards: int, producers: int, capacity: int) -> int:
+    check_capacity(capacity)
+    rings = shards * producers
+    size = (rings * CTRL_WORDS + shards * SHARD_CTRL_WORDS) * 8
+    return size + rings * capacity * COMMAND.itemsize
 
 
 class Producer:

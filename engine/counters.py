@@ -223,23 +223,20 @@ class Counters:
         histograms: Mapping[str, Sequence[str]] | None = None,
     ) -> "Counters":
         """Make the segment. Each block gets the standard labels in front of its own."""
-        table = {
-            name: ([*STANDARD_LABELS, *labels], list((histograms or {}).get(name, ())))
-            for name, labels in blocks.items()
-        }
-        unknown = set(histograms or {}) - set(blocks)
-        if unknown:
-            raise SegmentError(
-                f"histograms for blocks that do not exist: {', '.join(sorted(unknown))}"
-            )
-        for name, (labels, names) in table.items():
-            if len({*labels, *names}) != len(labels) + len(names):
-                raise SegmentError(f"counters block {name} has a label twice")
-        text = orjson.dumps(table)
-        size = 1 + -(-len(text) // 8)
-        for labels, names in table.values():
-            size = _padded(size) + _block_words(labels, names)
-        segment = Segment.create(segment_name(instance, KIND), KIND, size * 8)
+        text, words = _description(blocks, histograms or {})
+        segment = Segment.create(segment_name(instance, KIND), KIND, words * 8)
+        return cls._described(segment, text)
+
+    @classmethod
+    def private(
+        cls, blocks: Mapping[str, Sequence[str]], histograms: Mapping[str, Sequence[str]]
+    ) -> "Counters":
+        """Blocks in memory of this process alone: simulation and tests."""
+        text, words = _description(blocks, histograms)
+        return cls._described(Segment.private(KIND, words * 8), text)
+
+    @classmethod
+    def _described(cls, segment: Segment, text: bytes) -> "Counters":
         segment.view(np.uint8, 8, len(text))[:] = np.frombuffer(text, np.uint8)
         store_word(segment.words, 0, len(text))
         return cls(segment)
@@ -270,6 +267,27 @@ class Counters:
     def unlink(self) -> None:
         """Remove the name."""
         self.segment.unlink()
+
+
+def _description(
+    blocks: Mapping[str, Sequence[str]], histograms: Mapping[str, Sequence[str]]
+) -> tuple[bytes, int]:
+    # The labels as JSON, and how many words they and the blocks take.
+    table = {
+        name: ([*STANDARD_LABELS, *labels], list(histograms.get(name, ())))
+        for name, labels in blocks.items()
+    }
+    unknown = set(histograms) - set(blocks)
+    if unknown:
+        raise SegmentError(f"histograms for blocks that do not exist: {', '.join(sorted(unknown))}")
+    for name, (labels, names) in table.items():
+        if len({*labels, *names}) != len(labels) + len(names):
+            raise SegmentError(f"counters block {name} has a label twice")
+    text = orjson.dumps(table)
+    size = 1 + -(-len(text) // 8)
+    for labels, names in table.values():
+        size = _padded(size) + _block_words(labels, names)
+    return text, size
 
 
 def _block_words(labels: Sequence[str], histograms: Sequence[str]) -> int:

@@ -4,8 +4,8 @@ Hot. One ring per shard: one writer (the shard), up to READERS_MAX readers, none
 the shard wait. Segment kind "events":
 
     ctrl     96 words per shard, twelve lines:
-             [0] intent   [8] committed   [16] spare   [24..31] reader r sleeps
-             [32 + 8 r] position of reader r, for display
+             [0] intent   [8] committed   [16] begun   [24..31] reader r sleeps
+             [32 + 8 r] position of reader r, for display; seven words of the reader's own
     slots    EVENT_SLOT[shards * capacity]; position p (from 0) has the event with out_seq p + 1
 
     writer   raise intent (one past the last slot it is going to write) -> seq_cst fence
@@ -46,7 +46,7 @@ from engine.ring_words import (
 from engine.segment import Segment, SegmentError, load_word, segment_name, store_word
 
 READERS_MAX = 8
-INTENT, COMMITTED, READER_SLEEPS, READER_POSITION = 0, 8, 24, 32
+INTENT, COMMITTED, BEGUN, READER_SLEEPS, READER_POSITION = 0, 8, 16, 24, 32
 EVENT_CTRL_WORDS = READER_POSITION + 8 * READERS_MAX
 
 assert READER_SLEEPS + READERS_MAX == READER_POSITION
@@ -132,18 +132,37 @@ class EventRings(RingSegment):
         cls, instance: str, shards: int, capacity: int, first_position: int = 0
     ) -> "EventRings":
         """Make the rings, empty; every ring begins at `first_position`."""
-        check_capacity(capacity)
-        size = shards * (EVENT_CTRL_WORDS * 8 + capacity * EVENT_SLOT.itemsize)
-        name = segment_name(instance, cls.kind)
+        name, size = segment_name(instance, cls.kind), _payload_bytes(shards, capacity)
         made = cls(Segment.create(name, cls.kind, size, (shards, capacity)))
         for shard in range(shards):
             for word in (INTENT, COMMITTED):
                 store_word(made.ctrl, shard * EVENT_CTRL_WORDS + word, first_position)
         return made
 
+    @classmethod
+    def private(cls, shards: int, capacity: int) -> "EventRings":
+        """Rings in memory of this process alone: simulation and tests."""
+        size = _payload_bytes(shards, capacity)
+        return cls(Segment.private(cls.kind, size, (shards, capacity)))
+
+    def begin(self, shard: int, position: int) -> None:
+        """First owner of an instance: the shard's next event has out_seq position + 1."""
+        for word in (INTENT, COMMITTED):
+            store_word(self.ctrl, shard * EVENT_CTRL_WORDS + word, position)
+        store_word(self.ctrl, shard * EVENT_CTRL_WORDS + BEGUN, 1)
+
+    def begun(self, shard: int) -> bool:
+        """Whether an owner has begun this ring."""
+        return bool(load_word(self.ctrl, shard * EVENT_CTRL_WORDS + BEGUN))
+
     def committed(self, shard: int) -> int:
         """Everything below this position may be read."""
         return int(load_word(self.ctrl, shard * EVENT_CTRL_WORDS + COMMITTED))
+
+
+def _payload_bytes(shards: int, capacity: int) -> int:
+    check_capacity(capacity)
+    return shards * (EVENT_CTRL_WORDS * 8 + capacity * EVENT_SLOT.itemsize)
 
 
 class EventReader:

@@ -108,7 +108,9 @@ def wake_sleepers(words, first, fds):
 
 
 def eventfd_add(fd: int) -> None:
-    """Signal an eventfd; one that is at its limit is readable already."""
+    """Signal an eventfd; one that is at its limit is readable already. fd < 0: there is nobody."""
+    if fd < 0:
+        return
     try:
         os.eventfd_write(fd, 1)
     except BlockingIOError:

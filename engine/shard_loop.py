@@ -4,27 +4,24 @@ Hot. One process, one thread, one core. It writes its event ring, its book tops,
 and the consumer positions of its command rings; it reads the command rings. Per compiled call (at
 most CALL_NS):
 
-    poll rings round-robin -> step each command -> stamp receipts -> commit -> wake sleepers ->
-    release rings -> tops
+    poll rings round-robin -> step and stage each command -> stamp receipts -> publish what was
+    staged -> commit -> wake sleepers -> release rings -> tops
 
 * A batch ends when the rings are empty or after `batch_max` commands, so one command alone is
   published at once.
 * The clock is read once per batch (in_ts, receipts); the step itself never sees it.
 * `intent` is announced a chunk ahead, so its fence is paid once per chunk, not per
   batch.
+* Journal, gate and mode `sync`: engine/stage.py. A batch that broke an invariant is neither staged
+  nor committed.
 * While a long work is open, commands it concerns wait at the head of their ring and the other rings
   go on. Its slices wait a little for readers that are far behind.
 * Nothing to do: pause, then sched_yield, then sleep on the eventfd (engine/idle.py has the times).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from engine.atomics import (
-    CLOCK_MONOTONIC,
-    CLOCK_REALTIME,
-    clock_ns,
     cpu_pause,
     fence_seq_cst,
     load_acquire,
@@ -32,15 +29,14 @@ from engine.atomics import (
     sched_yield,
     store_relaxed,
     store_release,
-)  # fmt: skip
-from engine.book_numba import level_next
+)
 from engine.book_state import (
     BATCH_VERSION,
     DIRTY_COUNT,
     EVENT_MASK,
     FATAL,
-    IN_TS,
     INTENT,
+    NEXT_DEADLINE,
     OUT_POSITION,
     RECEIPT_GATEWAY_IN,
     RECEIPT_PRODUCER_SEQ,
@@ -50,22 +46,21 @@ from engine.book_state import (
     WORK_SYMBOL,
     ShardState,
     allocate_state,
-    dirty,
     event_words,
-    levels,
-    sides,
+    sessions,
     small_limits,
     symbols,
 )
-from engine.book_top import top_write_begin, top_write_end
 from engine.command_ring import (
     CONSUMER_POSITION,
     CTRL_WORDS,
     command_ready,
     command_slot,
     ring_release,
-)  # fmt: skip
+)
 from engine.counters import HISTOGRAM_WORDS, histogram_record
+from engine.crash_points import dead, dies
+from engine.deadline import deadline_slot
 from engine.event_ring import (
     EVENT_CTRL_WORDS,
     READER_POSITION,
@@ -77,6 +72,39 @@ from engine.event_ring import (
 from engine.id_table import ids_settle
 from engine.jit import helper, kernel, register_warmup
 from engine.lookahead import LOOK_FAR, LOOK_MIDDLE, LOOK_NEAR, look_far, look_middle, look_near
+from engine.loop_tops import tops_flush
+from engine.loop_words import (
+    BATCH_MAX,
+    BATCHES,
+    CLOCK_OFFSET,
+    COMMANDS,
+    EVENT_CAPACITY,
+    EVENTS_PER_COMMAND,
+    J_COMMITTED,
+    J_MODE,
+    J_PAUSE,
+    J_SHUT,
+    LAST_WORK_NS,
+    LATENCY_BASE,
+    LOOP_WORDS,
+    MODE_NONE,
+    MODE_SYNC,
+    NEXT_RING,
+    PRODUCERS,
+    RING_CAPACITY,
+    SHARD_INDEX,
+    SLICE_NS,
+    SLIPPED,
+    SPIN_NS,
+    STOP,
+    SYMBOLS_MAX,
+    TOPS_NS,
+    YIELD_NS,
+    Ports,
+    journal_ports_none,
+    steady_ns,
+    wall_ns,
+)
 from engine.matching import WORK_NONE, best_crosses
 from engine.records import (
     BOOK_TOP,
@@ -84,13 +112,22 @@ from engine.records import (
     EVENT_SLOT,
     EVENT_SLOT_WORDS,
     SYMBOL_INDEX_MASK,
-    TOP_LEVELS,
-    TOP_WORDS,
     CommandKind,
     OrderType,
     layout_offset,
 )
-from engine.ring_words import position_add, wake_sleepers
+from engine.ring_words import position_add, position_diff, wake_sleepers
+from engine.stage import (
+    events_crc,
+    gate_pass,
+    gate_shut,
+    mark_publish,
+    pending_due,
+    pending_push,
+    pending_ready,
+    record_stage,
+    stage_publish,
+)
 from engine.step import step_continue, step_one
 
 CALL_NS = 10_000_000  # bound of one compiled call: signals and heartbeats wait no longer
@@ -102,46 +139,14 @@ TOP_PERIOD_NS = 20_000  # under load a book top is rewritten at most this often
 SHARD_OUT_WORD = 26  # EVENT_SLOT.receipt_shard_out
 assert layout_offset(EVENT_SLOT, "receipt_shard_out") == SHARD_OUT_WORD * 8
 
-# Words of `loop`: parameters, then what the loop remembers between calls.
-(
-    SHARD_INDEX,
-    PRODUCERS,
-    RING_CAPACITY,
-    EVENT_CAPACITY,
-    EVENTS_PER_COMMAND,
-    BATCH_MAX,
-    SPIN_NS,
-    YIELD_NS,
-    SYMBOLS_MAX,
-) = range(9)
-LAST_WORK_NS, NEXT_RING, TOPS_NS, COMMANDS, BATCHES, SLIPPED, STOP, CLOCK_OFFSET, LATENCY_BASE = (
-    range(16, 25)
-)
-SLICE_NS = 25  # when the open work ran last
-LOOP_WORDS = 32
-
 RETURN_BUSY, RETURN_IDLE, RETURN_FATAL = 0, 1, 2
 # A wall clock that moves more than this against CLOCK_MONOTONIC is counted and slewed.
 JUMP_NS = 1_000_000_000
 # A long work waits for readers that are a quarter of the ring behind, but not longer than this for
 # each slice: a dead one costs milliseconds, not the exchange.
 PATIENCE_NS = 10_000_000
+FLOOD_NS = 1_000_000_000
 SLEW_SHIFT = 10  # an offset is worked off at 1/1024 of real time
-
-
-class Ports(NamedTuple):
-    """What the loop touches outside its own state."""
-
-    command_ctrl: np.ndarray
-    commands: np.ndarray
-    command_words: np.ndarray
-    event_ctrl: np.ndarray
-    tops: np.ndarray
-    top_words: np.ndarray
-    counters: np.ndarray
-    reader_fds: np.ndarray
-    positions: np.ndarray
-    loop: np.ndarray
 
 
 @helper
@@ -172,7 +177,7 @@ def work_concerns(s, c):
 @helper
 def batch_clock(s, p):
     """in_ts of the batch: wall time, a jump over a second slewed instead of followed."""
-    wall, steady = clock_ns(np.int64(CLOCK_REALTIME)), clock_ns(np.int64(CLOCK_MONOTONIC))
+    wall, steady = wall_ns(p.loop), steady_ns(p.loop)
     drift = wall - steady - p.loop[CLOCK_OFFSET]
     if p.loop[CLOCK_OFFSET] == 0:
         p.loop[CLOCK_OFFSET] = wall - steady
@@ -195,14 +200,28 @@ def batch_clock(s, p):
 @helper
 def room_for_command(s, p, first):
     """Announce and check the slots of the longest command; False ends the batch."""
+    if dies(p):
+        return False
     end = s[OUT_POSITION] + p.loop[EVENTS_PER_COMMAND]
     # Readers must see events before they are overwritten: a batch ends in time.
     if s[OUT_POSITION] - first > p.loop[EVENT_CAPACITY] >> BATCH_SHARE_SHIFT:
         return False
+    if end - p.journal[J_COMMITTED] > p.loop[EVENT_CAPACITY]:
+        return False  # what waits for the disk may not be overwritten
     if end > s[INTENT]:
         s[INTENT] = end + (p.loop[EVENT_CAPACITY] >> INTENT_AHEAD_SHIFT)
         event_intend(p.event_ctrl, p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS, s[INTENT])
     return True
+
+
+@helper
+def reset_early(p, c):
+    """Whether `c` resets a producer whose last commands were not run yet."""
+    if c["kind"] != CommandKind.PRODUCER_RESET:
+        return False
+    producer = np.int64(c["client_order_id"])
+    known = producer > 0 and producer < p.loop[PRODUCERS]
+    return known and position_diff(np.int64(c["order_id"]), p.positions[producer]) > 0
 
 
 @helper
@@ -217,7 +236,8 @@ def ring_next(s, p):
         slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
         if command_ready(p.command_words, slot, p.positions[producer]):
             if s[WORK_KIND] == WORK_NONE or not work_concerns(s, p.commands[slot]):
-                return slot
+                if not reset_early(p, p.commands[slot]):
+                    return slot
         p.loop[NEXT_RING] = producer + 1 if producer + 1 < producers else 0
     return np.int64(-1)
 
@@ -255,13 +275,40 @@ def receipts_stamp(s, p, first, now):
 
 
 @helper
-def batch_publish(s, p, first, oldest):
-    """Make the batch visible, wake who sleeps, give the command slots back."""
-    now = clock_ns(np.int64(CLOCK_MONOTONIC))
-    receipts_stamp(s, p, first, now)
+def events_show(p, position):
+    """Commit the events below `position` and wake who waits for them."""
+    p.journal[J_COMMITTED] = position
     base = p.loop[SHARD_INDEX] * EVENT_CTRL_WORDS
-    event_commit(p.event_ctrl, base, s[OUT_POSITION])
+    event_commit(p.event_ctrl, base, position)
     wake_sleepers(p.event_ctrl, base + READER_SLEEPS, p.reader_fds)
+
+
+@helper
+def commits_due(p):
+    """Mode `sync`: commit what has reached the disk."""
+    position = pending_due(p.journal, p.staging_ctrl)
+    if position != p.journal[J_COMMITTED] and not dies(p):
+        events_show(p, position)
+
+
+@helper
+def batch_publish(s, p, first, oldest):
+    """Stage the batch, make it visible (`sync`: later), give the command slots back."""
+    if dies(p):
+        return
+    now = steady_ns(p.loop)
+    receipts_stamp(s, p, first, now)
+    if p.journal[J_MODE] != MODE_NONE:
+        events_crc(s, p.journal, first)
+        stage_publish(s, p.journal, p.staging_ctrl, p.journal_fds, now)
+    if dies(p):
+        return
+    if p.journal[J_MODE] == MODE_SYNC:
+        pending_push(s, p.journal)
+    else:
+        events_show(p, np.int64(s[OUT_POSITION]))
+    if dies(p):
+        return
     for producer in range(p.loop[PRODUCERS]):
         ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
         at = ring * CTRL_WORDS + CONSUMER_POSITION
@@ -283,15 +330,107 @@ def work_turn(s, p):
     for reader in range(READERS_MAX):
         behind = s[OUT_POSITION] - load_relaxed(p.event_ctrl, base + 8 * reader)
         if behind > capacity >> BATCH_SHARE_SHIFT and behind <= capacity:
-            return clock_ns(np.int64(CLOCK_MONOTONIC)) - p.loop[SLICE_NS] > PATIENCE_NS
+            return steady_ns(p.loop) - p.loop[SLICE_NS] > PATIENCE_NS
     return True
+
+
+@helper
+def slice_run(s, p):
+    """The next slice of the open work, a command of the loop's own."""
+    step_continue(s)
+    if p.journal[J_MODE] != MODE_NONE:
+        own_command(p, CommandKind.CONTINUE, np.int64(0), np.int64(0))
+        record_stage(s, p.journal, p.staging_words, p.own_words, np.int64(0))
+    p.loop[SLICE_NS] = steady_ns(p.loop)
+
+
+@helper
+def own_command(p, kind, session, amount):
+    """Write down a command of the loop's own."""
+    c = p.own[0]
+    c["kind"], c["session"], c["amount"] = kind, session, amount
+
+
+@helper
+def wall_guess(p):
+    """Wall time as the next batch will have it, without moving its clock."""
+    if p.loop[CLOCK_OFFSET] == 0:
+        p.loop[CLOCK_OFFSET] = wall_ns(p.loop) - steady_ns(p.loop)
+    return steady_ns(p.loop) + p.loop[CLOCK_OFFSET]
+
+
+@helper
+def time_waits(s, p):
+    """Whether a TIME may be due now; cheap, and wrong only for one that is not."""
+    if s[NEXT_DEADLINE] == 0 or s[WORK_KIND] != WORK_NONE:
+        return False
+    return p.journal[J_PAUSE] != 0 or s[NEXT_DEADLINE] <= wall_guess(p)
+
+
+@helper
+def time_turn(s, p, wall):
+    """Write down the TIME that is due at `wall`; returns whether one is.
+
+    A deadline fires when the ring of its session was read empty, so that a command under way still
+    counts; under a flood it waits a second.
+    """
+    if s[NEXT_DEADLINE] == 0 or s[WORK_KIND] != WORK_NONE:
+        return False
+    if p.journal[J_PAUSE] != 0:
+        own_command(p, CommandKind.TIME, np.int64(0), p.journal[J_PAUSE])
+        p.journal[J_PAUSE] = 0
+        return True
+    session = np.int64(0)
+    if s[NEXT_DEADLINE] <= wall:
+        session = deadline_slot(s, wall)
+    if session == 0:
+        return False
+    producer = np.int64(sessions(s)[session]["producer"])
+    flood = wall - s[NEXT_DEADLINE] > FLOOD_NS
+    if not flood and producer < p.loop[PRODUCERS] and slot_ahead(p, producer, 0) >= 0:
+        return False
+    own_command(p, CommandKind.TIME, session, np.int64(0))
+    return True
+
+
+@helper
+def command_run(s, p, slot, wall):
+    """Step and stage the command in a ring's slot; slot < 0: the loop's own."""
+    commands, words, index = p.own, p.own_words, np.int64(0)
+    s[RECEIPT_GATEWAY_IN] = 0
+    if slot >= 0:
+        commands, words, index = p.commands, p.command_words, slot
+        producer = p.loop[NEXT_RING]
+        commands[index]["producer"] = producer
+        s[RECEIPT_GATEWAY_IN] = commands[index]["receipt_ts"]
+        p.positions[producer] = position_add(p.positions[producer], 1)
+        p.loop[COMMANDS] += 1
+    c = commands[index]
+    s[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
+    step_one(s, c, wall)
+    if p.journal[J_MODE] != MODE_NONE:
+        record_stage(s, p.journal, p.staging_words, words, index)
+
+
+@helper
+def batch_begin(s, p):
+    """Whether a batch may run: somebody has work, and the gate is open."""
+    if p.journal[J_MODE] == MODE_SYNC:
+        commits_due(p)
+    if p.journal[J_SHUT] != 0:
+        return gate_pass(s, p)
+    return not dead(p)
 
 
 @helper
 def batch_run(s, p):
     """Poll, step and publish up to batch_max commands; returns how many ran."""
+    if not batch_begin(s, p):
+        return np.int64(0)
     slot = ring_next(s, p)
-    if slot < 0 and not work_turn(s, p):
+    if slot < 0 and not work_turn(s, p) and not time_waits(s, p):
+        return np.int64(0)
+    if p.journal[J_MODE] != MODE_NONE and not gate_pass(s, p):
         return np.int64(0)
     first, count, oldest = np.int64(s[OUT_POSITION]), np.int64(0), np.int64(0)
     wall = batch_clock(s, p)
@@ -299,80 +438,23 @@ def batch_run(s, p):
     fence_seq_cst()
     while count < p.loop[BATCH_MAX] and s[FATAL] == 0 and room_for_command(s, p, first):
         if (count & 1 == 0 or slot < 0) and work_turn(s, p):
-            step_continue(s)  # every second turn while other rings have work
-            p.loop[SLICE_NS] = clock_ns(np.int64(CLOCK_MONOTONIC))
-        elif slot >= 0:
-            look_ahead(s, p, p.loop[NEXT_RING])
-            c = p.commands[slot]
-            c["producer"] = p.loop[NEXT_RING]
-            s[RECEIPT_GATEWAY_IN] = c["receipt_ts"]
-            s[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
-            oldest = np.int64(c["receipt_ts"]) if oldest == 0 else oldest
-            step_one(s, c, wall)
-            producer = p.loop[NEXT_RING]
-            p.positions[producer] = position_add(p.positions[producer], 1)
-            p.loop[COMMANDS] += 1
+            slice_run(s, p)  # every second turn while other rings have work
         else:
-            break
+            if time_turn(s, p, wall):
+                slot = np.int64(-1)
+            elif slot < 0:
+                break
+            else:
+                look_ahead(s, p, p.loop[NEXT_RING])
+                oldest = np.int64(p.commands[slot]["receipt_ts"]) if oldest == 0 else oldest
+            command_run(s, p, slot, wall)
         count += 1
         slot = ring_next(s, p)
     ids_settle(s)
     store_release(s, BATCH_VERSION, s[BATCH_VERSION] + 1)
-    batch_publish(s, p, first, oldest)
+    if s[FATAL] == 0 and count > 0:
+        batch_publish(s, p, first, oldest)
     return count
-
-
-@helper
-def top_side(s, side_index, top_words, at):
-    """Write the best TOP_LEVELS levels of one side at word `at`; the rest is zero."""
-    level = np.int64(sides(s)[side_index]["best"])
-    for row in range(TOP_LEVELS):
-        px, qty, count = np.int64(0), np.int64(0), np.int64(0)
-        if level >= 0:
-            px, qty, count = (
-                np.int64(levels(s)[level]["px"]),
-                np.int64(levels(s)[level]["qty"]),
-                np.int64(levels(s)[level]["count"]),
-            )
-            level = level_next(s, level)
-        top_words[at + row * 3] = px
-        top_words[at + row * 3 + 1] = qty
-        top_words[at + row * 3 + 2] = count
-
-
-@helper
-def top_write(s, p, symbol):
-    """Rewrite the published top of one book under its sequence lock."""
-    place = p.loop[SHARD_INDEX] * p.loop[SYMBOLS_MAX] + symbol
-    row = symbols(s)[symbol]
-    top_write_begin(p.top_words, place)
-    top = p.tops[place]
-    top["symbol"] = row["name"]
-    top["symbol_id"] = row["symbol_id"]
-    top["out_seq"] = s[OUT_POSITION]
-    top["in_ts"] = s[IN_TS]
-    top["tick"] = row["tick"]
-    top["lot"] = row["lot"]
-    top["px_max"] = row["px_max"]
-    top["phase"] = row["phase"]
-    top["last_px"] = row["last_px"]
-    top["last_qty"] = row["last_qty"]
-    top["trade_count"] = row["trade_id"]
-    top["volume"] = row["volume"]
-    top_side(s, symbol * 2, p.top_words, place * TOP_WORDS + 16)
-    top_side(s, symbol * 2 + 1, p.top_words, place * TOP_WORDS + 16 + TOP_LEVELS * 3)
-    top_write_end(p.top_words, place)
-
-
-@helper
-def tops_flush(s, p):
-    """Rewrite the tops of all changed books."""
-    for i in range(s[DIRTY_COUNT]):
-        symbol = np.int64(dirty(s)[i])
-        symbols(s)[symbol]["dirty"] = 0
-        top_write(s, p, symbol)
-    s[DIRTY_COUNT] = 0
-    p.loop[TOPS_NS] = p.loop[LAST_WORK_NS]
 
 
 @kernel
@@ -380,22 +462,26 @@ def shard_run(s, p):
     """Serve the rings for at most CALL_NS. RETURN_IDLE: nothing came for so long that the process
     should sleep.
     """
-    start = clock_ns(np.int64(CLOCK_MONOTONIC))
-    while True:
+    start = steady_ns(p.loop)
+    while not dead(p):
         if batch_run(s, p) > 0:
             if s[FATAL] != 0:
                 return RETURN_FATAL
-            if p.loop[LAST_WORK_NS] - p.loop[TOPS_NS] > TOP_PERIOD_NS:
+            if p.loop[LAST_WORK_NS] - p.loop[TOPS_NS] > TOP_PERIOD_NS and not dead(p):
                 tops_flush(s, p)
             if p.loop[LAST_WORK_NS] - start > CALL_NS:
                 return RETURN_BUSY
             continue
+        if dead(p):
+            break
         if s[DIRTY_COUNT] > 0:
             tops_flush(s, p)
             continue
-        now = clock_ns(np.int64(CLOCK_MONOTONIC))
+        now = steady_ns(p.loop)
         idle = now - p.loop[LAST_WORK_NS]
-        if idle > p.loop[YIELD_NS] and s[WORK_KIND] == WORK_NONE:
+        if idle > p.loop[YIELD_NS] and (s[WORK_KIND] == WORK_NONE or p.journal[J_SHUT] != 0):
+            if p.journal[J_MODE] != MODE_NONE:
+                mark_publish(s, p.journal, p.staging_ctrl, now)
             return RETURN_IDLE
         if now - start > CALL_NS or load_acquire(p.loop, STOP) != 0:
             return RETURN_BUSY
@@ -403,17 +489,22 @@ def shard_run(s, p):
             cpu_pause()
         else:
             sched_yield()
+    return RETURN_BUSY
 
 
 @kernel
-def rings_pending(p):
-    """Whether any ring of the shard has a command: the recheck of the sleep handshake."""
+def work_waits(s, p):
+    """Whether the shard has something to do: the recheck of the sleep handshake."""
+    if pending_ready(p.journal, p.staging_ctrl):
+        return True
+    if p.journal[J_SHUT] != 0 and gate_shut(s, p.journal, p.staging_ctrl, steady_ns(p.loop)):
+        return False
     for producer in range(p.loop[PRODUCERS]):
         ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
         slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
         if command_ready(p.command_words, slot, p.positions[producer]):
             return True
-    return False
+    return s[WORK_KIND] != WORK_NONE or time_waits(s, p)
 
 
 def shard_ports_private(
@@ -444,6 +535,7 @@ def shard_ports_private(
         np.full(8, -1, np.int64),
         np.zeros(producers, np.int64),
         loop,
+        *journal_ports_none(),
     )
 
 
@@ -453,7 +545,7 @@ def _warm() -> None:
     ports.commands[0] = np.zeros(1, COMMAND)[0]
     ports.command_words[0] = 1
     shard_run(state.table, ports)
-    rings_pending(ports)
+    work_waits(state.table, ports)
 
 
 register_warmup("engine.shard_loop", _warm)

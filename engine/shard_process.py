@@ -12,6 +12,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ import numpy as np
 from engine.book_state import (
     FATAL,
     FEED_SEQ,
+    IN_SEQ,
     LEVELS_USED,
+    NEXT_DEADLINE,
     ORDERS_CAPACITY,
     ORDERS_FREE,
     OUT_POSITION,
@@ -29,23 +32,36 @@ from engine.book_state import (
     set_policy,
 )
 from engine.command_ring import CTRL_WORDS, PRODUCER_POSITION, SHARD_CTRL_WORDS, SHARD_SLEEPS
+from engine.config import JOURNAL_MODES, LOSS_MARGIN_MS
 from engine.counters import Block, State
+from engine.crc32c import CRC_START
 from engine.idle import PARK_TIMEOUT_S, SPIN_NS, park
 from engine.instance import Instance, runtime_directory
 from engine.jit import freeze_kernels, warm_up
-from engine.records import LAYOUT_FINGERPRINT, RejectCode
-from engine.ring_words import eventfd_add, sleep_cancel, sleep_prepare
-from engine.shard_loop import (
+from engine.loop_words import (
     BATCH_MAX,
     BATCHES,
     COMMANDS,
     EVENT_CAPACITY,
     EVENTS_PER_COMMAND,
+    J_CAPACITY,
+    J_CHAIN,
+    J_COMMITTED,
+    J_CRC,
+    J_DURABLE,
+    J_EPOCH,
+    J_MARK_NEXT,
+    J_MARKS,
+    J_MODE,
+    J_NEXT,
+    J_PAUSE,
+    J_PENDING,
+    J_RESERVE,
+    J_SHARD,
+    J_WINDOW_NS,
     LATENCY_BASE,
     LOOP_WORDS,
     PRODUCERS,
-    RETURN_FATAL,
-    RETURN_IDLE,
     RING_CAPACITY,
     SHARD_INDEX,
     SLIPPED,
@@ -53,17 +69,21 @@ from engine.shard_loop import (
     SYMBOLS_MAX,
     YIELD_NS,
     Ports,
-    rings_pending,
-    shard_run,
-)  # fmt: skip
-from engine.shard_loop import SPIN_NS as SPIN_NS_WORD
+    journal_ports_none,
+)
+from engine.loop_words import SPIN_NS as SPIN_NS_WORD
+from engine.records import LAYOUT_FINGERPRINT, RejectCode
+from engine.ring_words import eventfd_add, sleep_cancel, sleep_prepare
+from engine.shard_loop import RETURN_BUSY, RETURN_FATAL, RETURN_IDLE, shard_run, work_waits
 from engine.sharding import Placement
+from engine.staging import DURABLE
 
 EXIT_HALTED = 3
 # A shard on its own core stays awake this long after the last command: a wake-up costs 50 µs.
 LINGER_NS = 20_000_000
 LINGER_SHARED_NS = 1_000_000
 REPORT_NS = 100_000_000
+GATE_SLOTS = 4  # of the staging ring, beyond a batch: fewer free close the gate
 REJECT_CODES = [int(code) for code in RejectCode if code]
 _NEVER_NS = 1 << 62
 
@@ -79,12 +99,27 @@ def linger_ns(mode: str, dedicated: bool) -> tuple[int, int]:
     return SPIN_NS, LINGER_NS if dedicated else LINGER_SHARED_NS
 
 
+@dataclass
+class Ownership:
+    """What a shard's owner begins with: the state as recovered, and where the journal stands."""
+
+    state: ShardState
+    epoch: int = 0
+    chain_crc: int = CRC_START
+    event_crc: tuple[int, int, int] = (CRC_START, CRC_START, CRC_START)
+    committed: int | None = None  # position readers may see; None: all of the state's
+    pause_ns: int = 0  # how long nobody owned it
+
+
 class ShardProcess:
     """The shard `index` of an instance, in this process."""
 
-    def __init__(self, instance: Instance, index: int, dedicated: bool) -> None:
+    def __init__(
+        self, instance: Instance, index: int, dedicated: bool, own: Ownership | None = None
+    ) -> None:
         self.instance, self.index = instance, index
-        self.state = instance.fresh_state(index)
+        self.own = own or Ownership(instance.fresh_state(index))
+        self.state = self.own.state
         set_policy(self.state, instance.config.unknown_symbol, instance.config.template)
         self.block = instance.counters.block(f"shard{index}")
         self.ports = self._ports(dedicated)
@@ -92,6 +127,7 @@ class ShardProcess:
         self._rejects = self.block.indexes(f"reject_{code}" for code in REJECT_CODES)
         self._reported_ns = 0
         self._parks = 0
+        self._outcome = RETURN_BUSY
         self.stopping = False
 
     def _ports(self, dedicated: bool) -> Ports:
@@ -117,10 +153,9 @@ class ShardProcess:
         }
         for word, value in values.items():
             loop[word] = value
-        first = self.index * rings.producers
-        positions = rings.ctrl[
-            first * CTRL_WORDS : (first + rings.producers) * CTRL_WORDS : CTRL_WORDS
-        ].copy()
+        # A ring goes on behind the last command that the journal has of it: what was run is not run
+        # again, what was not is.
+        positions = self.state.producer_seq[: rings.producers].copy()
         return Ports(
             rings.ctrl,
             rings.slots,
@@ -132,7 +167,41 @@ class ShardProcess:
             np.array(self.instance.reader_fds, np.int64),
             positions,
             loop,
+            *self._journal_ports(),
         )
+
+    def _journal_ports(self) -> tuple[np.ndarray, ...]:
+        staging = self.instance.staging
+        ports = journal_ports_none()
+        journal = ports[0]
+        position = int(self.state.hdr[OUT_POSITION])
+        journal[J_COMMITTED] = position if self.own.committed is None else self.own.committed
+        if staging is None:
+            return ports
+        settings, limits = self.instance.config.journal, self.instance.config.shard
+        values = {
+            J_MODE: JOURNAL_MODES.index(settings.mode),
+            J_SHARD: self.index,
+            J_CAPACITY: staging.capacity,
+            J_RESERVE: limits.batch_max + GATE_SLOTS,
+            J_WINDOW_NS: (settings.loss_window_ms - LOSS_MARGIN_MS) * 1_000_000,
+            J_EPOCH: self.own.epoch,
+            J_CHAIN: self.own.chain_crc,
+            J_DURABLE: staging.get(self.index, DURABLE),
+            J_PAUSE: self.own.pause_ns,
+        }
+        for word, value in values.items():
+            journal[word] = value
+        journal[J_CRC : J_CRC + 3] = self.own.event_crc
+        if journal[J_DURABLE] < self.state.hdr[IN_SEQ]:
+            # Shown by an owner before, nobody knows how long ago: the window is over until the
+            # disk has it.
+            journal[J_MARKS], journal[J_MARK_NEXT] = journal[J_DURABLE], 1
+        if journal[J_COMMITTED] != position:  # mode sync: the rest when the disk has it
+            journal[J_PENDING : J_PENDING + 2] = int(self.state.hdr[IN_SEQ]), position
+            journal[J_NEXT] = 1
+        fds = np.array(self.instance.journal_fds[:1], np.int64)
+        return (journal, staging.ctrl, staging.slot_words, fds, *ports[4:])
 
     def report(self, now_ns: int, condition: State) -> None:
         """Write the counters block."""
@@ -161,35 +230,57 @@ class ShardProcess:
 
     def _sleep(self) -> None:
         sleep_prepare(self.instance.command_rings.shard_ctrl, self._sleep_word)
-        if not rings_pending(self.ports):
+        if not work_waits(self.state.table, self.ports):
             self._parks += 1
-            park(self.instance.shard_fds[self.index], PARK_TIMEOUT_S)
+            park(self.instance.shard_fds[self.index], self._sleep_s())
         sleep_cancel(self.instance.command_rings.shard_ctrl, self._sleep_word)
 
-    def run(self, on_ready: Callable[[], None]) -> int:
-        """Serve until `stopping` and the rings are empty; returns the exit code."""
+    def _sleep_s(self) -> float:
+        deadline = int(self.state.hdr[NEXT_DEADLINE])
+        if deadline == 0:
+            return PARK_TIMEOUT_S
+        return min(max((deadline - time.time_ns()) / 1e9, 0.0), PARK_TIMEOUT_S)
+
+    def begin(self) -> None:
+        """Say that there is an owner."""
         self.block.set("pid", os.getpid())
         self.report(time.monotonic_ns(), State.RUNNING)
         for fd in self.instance.reader_fds:
             eventfd_add(fd)  # a new owner wakes its readers once
+
+    @property
+    def works(self) -> bool:
+        """Whether something waits that may be done now."""
+        return bool(work_waits(self.state.table, self.ports))
+
+    def step(self) -> int | None:
+        """One call of the loop; returns the exit code when it has ended."""
+        self._outcome = shard_run(self.state.table, self.ports)
+        now_ns = time.monotonic_ns()
+        if now_ns - self._reported_ns >= REPORT_NS:
+            self.report(now_ns, State.RUNNING)
+        if self._outcome == RETURN_FATAL:
+            return self._halt(now_ns)
+        if self.stopping and not self.works:
+            self.report(now_ns, State.STOPPED)
+            return 0
+        return None
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Serve until `stopping` and the rings are empty; returns the exit code."""
+        self.begin()
         gc.collect()
         gc.freeze()
         gc.disable()
         started = False
         while True:
-            outcome = shard_run(self.state.table, self.ports)
-            now_ns = time.monotonic_ns()
-            if now_ns - self._reported_ns >= REPORT_NS:
-                self.report(now_ns, State.RUNNING)
-            if outcome == RETURN_FATAL:
-                return self._halt(now_ns)
-            if not started and not rings_pending(self.ports):
+            code = self.step()
+            if code is not None:
+                return code
+            if not started and not self.works:
                 started = True  # the supervisor's first commands are done
                 on_ready()
-            if self.stopping and not rings_pending(self.ports):
-                self.report(now_ns, State.STOPPED)
-                return 0
-            if outcome == RETURN_IDLE and not self.stopping:
+            if self._outcome == RETURN_IDLE and not self.stopping:
                 self._sleep()
 
     def stop(self) -> None:
@@ -234,10 +325,11 @@ def shard_main(
     placement: Placement,
     on_stop: list[ShardProcess],
     on_ready: Callable[[], None],
+    own: Ownership | None = None,
 ) -> int:
     """Run a shard; `on_stop` receives it so that a signal handler can stop it."""
     pin(placement, index)
-    process = ShardProcess(instance, index, placement.dedicated[index])
+    process = ShardProcess(instance, index, placement.dedicated[index], own)
     process.block.set("core", placement.shard_cores[index])
     warm_up()
     freeze_kernels()

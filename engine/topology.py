@@ -1,68 +1,54 @@
-"""The wiring room: which processes an instance has, what each is given, how they start and end.
+"""The wiring room: which processes an instance has, what each is given.
 
-Cold. `run_up` is the supervisor and reads as a list; the classes behind it hold the details. Doors
-do not know each other or this file: they are handed their parts.
+Cold. `run_up` reads as a list; engine/supervisor.py holds what happens when a child dies. Doors do
+not know each other or this file: they are handed their parts.
 
     1 kernels    compiled once, with progress, and loaded            (engine/warmup.py)
-    2 instance   segments, eventfds, lock; only with role "shard"    (engine/instance.py)
-    3 commands   accounts, instruments, start of session: in the rings before anybody runs
-    4 children   shards, gateway, feed: forked, so that 1 is theirs  (engine/children.py);
-                 a part started apart asks the owner's socket for the descriptors
-    5 watch      until a signal, or a child dies
-    6 stop       gateway -> end of session -> shards -> feed -> remove everything
+    2 directory  the last run's journals judged, this run numbered   (engine/data_directory.py)
+    3 instance   segments, eventfds, lock; only with role "shard"    (engine/instance.py)
+    4 journal and shards: forked, so that 1 is theirs                (engine/children.py);
+                 every shard is brought back from its files          (engine/standby.py)
+    5 commands   incarnation, feed session, accounts, instruments    (engine/admin.py)
+    6 gateway, feed, followers; a part started apart asks the owner's socket for the descriptors
+    7 watch      until a signal; children that die are brought back
+    8 stop       gateway -> end of session -> shards -> feed -> everything on disk -> snapshots ->
+                 remove all but the data directory
 """
 
 import dataclasses
-import datetime
-import gc
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-import orjson
-
-from engine.admin import feed_state, list_instrument, open_account
-from engine.children import Child, die_with_parent, fork_child, name_process
-from engine.config import Config, config_from_mapping
+from engine.child_parts import ChildParts, Main, StartError, StopSignals
+from engine.config import Config
 from engine.counters import State
+from engine.data_directory import DirectoryBusy
+from engine.disk import Disk
+from engine.file_header import FileRefused
 from engine.instance import (
     PRODUCER_GATEWAY,
     READER_FEED,
     READER_GATEWAY,
-    DescriptorServer,
     Instance,
     connect_instance,
-    create_instance,
-    from_descriptors,
-)  # fmt: skip
+)
 from engine.jit import warm_up
 from engine.segment import SegmentError
-from engine.sharding import Placement, plan_placement, shard_of_symbol
-from engine.shm_ring import Producer
+from engine.sharding import plan_placement
+from engine.supervisor import Supervisor
 
-ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = "RINGBOOK_SUPERVISOR"
-START_S_MAX = 120.0
-DRAIN_S_MAX = 2.0
-WATCH_S = 0.02
 HEARTBEAT_DEAD_NS = 2_000_000_000
-PRODUCER_SUPERVISOR = 1
-DOORS = ("gateway", "feed")
-ROLES = ("shard", *DOORS)
+ROLES = ("shard", "gateway", "feed")
 
 
-class StartError(RuntimeError):
-    """The exchange could not be started; the message says why."""
-
-
-# ------------------------------------------------------------------------------------------
-# supervisor
+def operating_errors() -> tuple[type[Exception], ...]:
+    """Return what may go wrong at a start without a bug: one sentence each."""
+    return (StartError, SegmentError, DirectoryBusy, FileRefused)
 
 
 def run_up(
@@ -79,247 +65,35 @@ def run_up(
     stop = StopSignals(interrupt=not background)
     placement = plan_placement(config)
     config = dataclasses.replace(config, shards=len(placement.shard_cores))
-    supervisor = Supervisor(config, roles, placement)
+    supervisor = Supervisor(config, roles, placement, MAINS, tell, door_labels())
     try:
-        supervisor.warm(progress or print_progress)
+        warm(roles, progress or print_progress)
         supervisor.create()
         supervisor.start()
         if not supervisor.wait_ready(stop):
             return 0
         if on_ready is not None:
-            on_ready(supervisor.running_config())
+            network = dataclasses.replace(config.network, port=supervisor.port)
+            on_ready(dataclasses.replace(config, network=network))
         return supervisor.watch(stop)
     finally:
         supervisor.close()
 
 
-class StopSignals:
-    """SIGINT and SIGTERM as a flag."""
+def warm(roles: set[str], progress: Callable[[int, int, str, float], None]) -> None:
+    """Compile and load what the children will use."""
+    from engine.warmup import warm_roles
 
-    def __init__(self, *, interrupt: bool = True) -> None:
-        self.count = 0
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note if interrupt else signal.SIG_IGN)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.count += 1
-
-    def is_set(self) -> bool:
-        """Whether somebody wants us to stop."""
-        return self.count > 0
+    warm_roles(roles, progress)
+    warm_up()
 
 
-class Supervisor:
-    """Owns the instance (role shard) and the children."""
+def door_labels() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return (labels, histograms) of the doors' counters."""
+    from feed.publisher import FEED_COUNTERS
+    from gateway.tcp_entry import COUNTER_LABELS, HISTOGRAM_LABELS
 
-    def __init__(self, config: Config, roles: set[str], placement: Placement) -> None:
-        self.config, self.roles, self.placement = config, roles, placement
-        self.instance: Instance | None = None
-        self.server: DescriptorServer | None = None
-        self.producer: Producer | None = None
-        self.children: dict[str, Child] = {}
-        self.ready_fds: dict[str, int] = {}
-        self.port = config.network.port
-
-    def warm(self, progress: Callable[[int, int, str, float], None]) -> None:
-        """Compile and load what the children will use."""
-        from engine.warmup import warm_roles
-
-        warm_roles(self.roles, progress)
-        warm_up()
-
-    def create(self) -> None:
-        """Make the instance and write its first commands."""
-        if "shard" not in self.roles:
-            return
-        from feed.publisher import FEED_COUNTERS
-        from gateway.tcp_entry import COUNTER_LABELS, HISTOGRAM_LABELS
-
-        blocks = {"gateway0": COUNTER_LABELS, "feed": FEED_COUNTERS}
-        self.instance = create_instance(
-            self.config, self.config.shards, blocks, {"gateway0": HISTOGRAM_LABELS}
-        )
-        self.server = DescriptorServer(self.instance, self._shards_ready)
-        self.producer = Producer(
-            self.instance.command_rings, PRODUCER_SUPERVISOR, self.instance.shard_fds
-        )
-        block = self.instance.counters.block("supervisor")
-        block.set("pid", os.getpid())
-        block.set("shards", self.config.shards)
-        block.set("epoch", self.instance.epoch)
-        block.set("state", State.STARTING)
-        for shard in range(self.config.shards):
-            self._push(shard, startup_commands(self.config, shard, self.instance.epoch))
-
-    def _push(self, shard: int, records: np.ndarray) -> None:
-        assert self.producer is not None
-        if self.producer.push(shard, records) != len(records):
-            raise StartError(
-                f"command ring of shard {shard} has no room for {len(records)} start commands"
-            )
-
-    def start(self) -> None:
-        """Start the shards; the doors follow when these serve (`wait_ready`)."""
-        gc.collect()
-        gc.freeze()  # pages that the collector does not write stay shared
-        if "shard" in self.roles:
-            for index in range(self.config.shards):
-                self._spawn("shard", index)
-        else:
-            self._start_doors()
-
-    def _start_doors(self) -> None:
-        for role in DOORS:
-            if role in self.roles:
-                self._spawn(role, 0)
-
-    def _spawn(self, role: str, index: int) -> None:
-        read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        name = f"{role}{index}"
-        self.children[name] = fork_child(name, lambda: self._be(role, index, read_end, write_end))
-        os.close(write_end)
-        self.ready_fds[name] = read_end
-
-    def _be(self, role: str, index: int, read_end: int, write_end: int) -> int:
-        # In the child: let go of what is the supervisor's alone, then serve.
-        for fd in (read_end, *self.ready_fds.values()):
-            os.close(fd)
-        if self.server is not None:
-            self.server.socket.close()
-        instance = None
-        if self.instance is not None:
-            instance = from_descriptors(self.instance.description(), self.instance.descriptors())
-        mains = {"shard": _shard_child, "gateway": _gateway_child, "feed": _feed_child}
-        return mains[role](self.config, instance, index, self.placement, _Ready(write_end))
-
-    def _shards_ready(self) -> bool:
-        return self.instance is not None and bool(
-            self.instance.counters.block("supervisor").get("ready")
-        )
-
-    def wait_ready(self, stop: StopSignals) -> bool:
-        """Wait until every child serves; False when somebody wants us to stop before that."""
-        deadline = time.monotonic() + START_S_MAX
-        waiting = set(self.ready_fds)
-        while waiting:
-            if stop.is_set():
-                return False
-            self._check_children()
-            for name in sorted(waiting):
-                text = _read_ready(self.ready_fds[name])
-                if text:
-                    waiting.remove(name)
-                    waiting |= self._note_ready(name, text, waiting)
-            if time.monotonic() > deadline:
-                raise StartError(
-                    f"{', '.join(waiting)} did not become ready within {START_S_MAX:.0f} s"
-                )
-            self._serve()
-            time.sleep(0.002)
-        return True
-
-    def _note_ready(self, name: str, text: bytes, waiting: set[str]) -> set[str]:
-        # Returns who was started because of it.
-        if name.startswith("gateway"):
-            self.port = int(text)
-        if not name.startswith("shard") or any(other.startswith("shard") for other in waiting):
-            return set()
-        assert self.instance is not None
-        self.instance.counters.block("supervisor").set("ready", 1)
-        before = set(self.children)
-        self._start_doors()
-        return set(self.children) - before
-
-    def running_config(self) -> Config:
-        """Return the configuration with the port that was really taken."""
-        return dataclasses.replace(
-            self.config, network=dataclasses.replace(self.config.network, port=self.port)
-        )
-
-    def _check_children(self) -> None:
-        for name, child in self.children.items():
-            code = child.poll()
-            if code is not None:
-                raise StartError(
-                    f"{name} (pid {child.pid}) ended with {_exit_word(code)};"
-                    " its messages stand above"
-                )
-
-    def _serve(self) -> None:
-        if self.server is not None:
-            self.server.serve_once()
-
-    def watch(self, stop: StopSignals) -> int:
-        """Serve until a signal (0) or until a child dies (1)."""
-        if self.instance is not None:
-            block = self.instance.counters.block("supervisor")
-            block.set("state", State.RUNNING)
-            block.set("children", len(self.children))
-        while not stop.is_set():
-            try:
-                self._check_children()
-            except StartError as error:
-                tell(f"ringbook: {error}; stopping the others\n")
-                return 1
-            self._serve()
-            if self.instance is not None:
-                block.set("heartbeat_ns", time.monotonic_ns())
-            time.sleep(WATCH_S)
-        return 0
-
-    def close(self) -> None:
-        """Stop the children in order and remove everything."""
-        self._stop("gateway")
-        if self.instance is not None and self._alive("shard"):
-            self._end_session()
-        self._stop("shard")
-        self._stop("feed")
-        for fd in self.ready_fds.values():
-            os.close(fd)
-        self.ready_fds = {}
-        if self.server is not None:
-            self.server.close()
-            self.server = None
-        if self.instance is not None:
-            self.producer = None
-            self.instance.close()
-            self.instance = None
-
-    def _alive(self, role: str) -> list[Child]:
-        return [
-            c for name, c in self.children.items() if name.startswith(role) and c.poll() is None
-        ]
-
-    def _end_session(self) -> None:
-        assert self.instance is not None
-        today = int(f"{datetime.datetime.now(datetime.UTC):%Y%m%d}")
-        for shard in range(self.config.shards):
-            records = np.concatenate(
-                [feed_state(letter, today, self.instance.epoch) for letter in "MEC"]
-            )
-            assert self.producer is not None
-            self.producer.push(shard, records)
-
-    def _stop(self, role: str) -> None:
-        alive = self._alive(role)
-        for child in alive:
-            child.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + DRAIN_S_MAX
-        for child in alive:
-            if not child.wait(deadline - time.monotonic()):
-                child.send_signal(signal.SIGKILL)
-                child.wait(DRAIN_S_MAX)
-
-
-def startup_commands(config: Config, shard: int, epoch: int) -> np.ndarray:
-    """Return what a shard has to know before any client: session, accounts, its instruments."""
-    today = int(f"{datetime.datetime.now(datetime.UTC):%Y%m%d}")
-    rows = [feed_state("O", today, epoch)]
-    rows += [open_account(account.account) for account in config.accounts]
-    mine = [i for i in config.instruments if shard_of_symbol(i.symbol, config.shards) == shard]
-    rows += [list_instrument(instrument) for instrument in mine]
-    rows += [feed_state(letter, today, epoch) for letter in "SQ"]
-    return np.concatenate(rows)
+    return {"gateway0": (COUNTER_LABELS, HISTOGRAM_LABELS), "feed": (FEED_COUNTERS, ())}
 
 
 def tell(text: str) -> None:
@@ -337,62 +111,71 @@ def print_progress(done: int, total: int, name: str, seconds: float) -> None:
     tell(f"\rcompiling kernels [{bar}] {done}/{total} {name:<28}{end}")
 
 
-def _read_ready(fd: int) -> bytes:
-    try:
-        return os.read(fd, 64)
-    except BlockingIOError:
-        return b""
-
-
-def _exit_word(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
 # -----------------------------------------------------------------------------------------------
 # children
 
 
-class _Ready:
-    """Says once that this child serves."""
+def _journal_child(parts: ChildParts) -> int:
+    from engine.disk import RealDisk
+    from engine.journal_process import JournalProcess, journal_main
+    from engine.shard_process import pin
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def tell(self, text: str = "ready") -> None:
-        if self.fd >= 0:
-            os.write(self.fd, text.encode())
-            os.close(self.fd)
-            self.fd = -1
+    pin(parts.placement, None)
+    assert parts.instance is not None
+    stop = StopSignals(interrupt=False)
+    process = JournalProcess(RealDisk(), parts.directory, parts.instance, parts.ends)
+    parts.ready.tell()
+    return journal_main(process, stop)
 
 
-def _shard_child(
-    config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready
-) -> int:
+def _shard_child(parts: ChildParts) -> int:
     from engine.shard_process import ShardProcess, shard_main
 
-    assert instance is not None
+    assert parts.instance is not None
     processes: list[ShardProcess] = []
+    stop_with(processes)
+    own = None
+    if parts.directory:
+        from engine.takeover import shard_recover
+
+        own = shard_recover(parts.directory, parts.instance, parts.index)
+    return shard_main(
+        parts.instance, parts.index, parts.placement, processes, parts.ready.tell, own
+    )
+
+
+def stop_with(processes: list[Any]) -> None:
+    """Have SIGTERM stop what is in the list by then."""
 
     def stop(*_: object) -> None:
         for process in processes:
             process.stop()
 
     signal.signal(signal.SIGTERM, stop)
-    return shard_main(instance, index, placement, processes, ready.tell)
 
 
-def _gateway_child(
-    config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready
-) -> int:
+def _follow_child(parts: ChildParts) -> int:
+    from engine.follower_process import FollowerProcess
+    from engine.shard_process import pin
+
+    pin(parts.placement, None)
+    assert parts.instance is not None
+    process = FollowerProcess(parts.directory, parts.instance, parts.index)
+    stop_with([process])
+    return process.run(parts.placement, parts.ready.tell)
+
+
+def _gateway_child(parts: ChildParts) -> int:
     from engine.shard_process import pin
     from gateway.tcp_entry import serve_gateway
 
-    pin(placement, None)
-    parts = gateway_parts(config, instance, index)
-    parts.on_ready = lambda port: ready.tell(str(port))
-    if instance is None:
-        parts.reconnect = lambda: _reconnected(config, index)
-    return int(serve_gateway(parts))
+    pin(parts.placement, None)
+    given = gateway_parts(parts.config, parts.instance, parts.index)
+    given.port = parts.port
+    given.on_ready = lambda port: parts.ready.tell(str(port))
+    if parts.instance is None:
+        given.reconnect = lambda: _reconnected(parts.config, parts.index)
+    return int(serve_gateway(given))
 
 
 def _reconnected(config: Config, index: int) -> Any:
@@ -400,7 +183,9 @@ def _reconnected(config: Config, index: int) -> Any:
     return gateway_parts(config, instance, index) if instance is not None else None
 
 
-def gateway_parts(config: Config, instance: Instance | None, index: int) -> Any:
+def gateway_parts(
+    config: Config, instance: Instance | None, index: int, disk: Disk | None = None
+) -> Any:
     """Return what gateway `index` is given; without an instance it can only refuse."""
     from gateway.tcp_entry import GatewayParts
 
@@ -410,6 +195,7 @@ def gateway_parts(config: Config, instance: Instance | None, index: int) -> Any:
     if instance is None:
         return parts
     from engine.live_book import LiveBooks
+    from engine.live_log import live_logs, log_end, log_wait
 
     block = instance.counters.block("supervisor")
     shard_blocks = [instance.counters.block(f"shard{i}") for i in range(instance.shards)]
@@ -431,124 +217,51 @@ def gateway_parts(config: Config, instance: Instance | None, index: int) -> Any:
     parts.shard_up = shard_up
     books = LiveBooks(instance)
     parts.deep_book = books.levels
+    parts.logs, parts.log_end = live_logs(instance, disk), partial(log_end, instance)
+    parts.log_wait = partial(log_wait, instance)
+    parts.session_names = instance.session_names
+    parts.gate_reason = instance.gate_reason
     return parts
 
 
-def _feed_child(
-    config: Config, instance: Instance | None, index: int, placement: Placement, ready: _Ready
-) -> int:
+def _feed_child(parts: ChildParts) -> int:
+    from engine.live_log import live_logs, log_end, log_wait
     from engine.shard_process import pin
     from feed.publisher import FeedParts, serve_feed
 
-    pin(placement, None)
+    pin(parts.placement, None)
     # Private reports first: woken by the same event, the feed does not push the gateway aside.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     stop = StopSignals(interrupt=False)
-    ready.tell()
+    parts.ready.tell()
+    instance = parts.instance
     while instance is None and not stop.is_set():
-        instance = connect_instance(config.instance)
+        instance = connect_instance(parts.config.instance)
         if instance is None:
             time.sleep(0.5)
     if instance is None:
         return 0
-    parts = FeedParts(
-        config=config,
+    given = FeedParts(
+        config=parts.config,
         event_rings=instance.event_rings,
         reader_index=READER_FEED,
         reader_fd=instance.reader_fds[READER_FEED],
         counters=instance.counters.block("feed"),
-        epoch=instance.epoch,
+        epoch=instance.feed_epoch,
+        date=instance.feed_date,
         started_ns=instance.started_ns,
+        logs=live_logs(instance),
+        log_end=partial(log_end, instance),
+        log_wait=partial(log_wait, instance),
         tops=instance.tops.records,
     )
-    return int(serve_feed(parts, stop))
+    return int(serve_feed(given, stop))
 
 
-# ------------------------------------------------------------------------------- in the background
-
-
-class Handle:
-    """An exchange running in processes of its own: for tests, the demo and benchmarks."""
-
-    def __init__(self, process: subprocess.Popen[bytes], config: Config) -> None:
-        self.process = process
-        self.config = config
-
-    def stop(self, timeout_s: float = 10.0) -> int:
-        """End it and wait; returns its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
-
-    def __enter__(self) -> "Handle":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
-def start_in_background(
-    config: Config, roles: Sequence[str] = ROLES, timeout_s: float = START_S_MAX
-) -> Handle:
-    """Start an exchange under a supervisor process of its own and wait until it serves.
-
-    network.port 0 takes any free port; the handle's config has the real one. It dies with this
-    process.
-    """
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    message = {
-        "config": orjson.loads(config.to_json()),
-        "roles": list(roles),
-        "ready_fd": write_end,
-        "parent": os.getpid(),
-    }
-    environment = {**os.environ, ENVIRONMENT: orjson.dumps(message).decode()}
-    command = [sys.executable, str(ROOT / "run.py"), "_supervisor"]
-    process = subprocess.Popen(
-        command, env=environment, pass_fds=[write_end], stdin=subprocess.DEVNULL, cwd=ROOT
-    )
-    os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        os.set_blocking(pipe.fileno(), False)
-        deadline, text = time.monotonic() + timeout_s, b""
-        while not text.endswith(b"\n"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                code = Handle(process, config).stop()
-                raise StartError(f"the exchange did not start ({_exit_word(code)})")
-            text += pipe.read() or b""
-            time.sleep(0.005)
-    return Handle(process, config_from_mapping(orjson.loads(text)))
-
-
-def supervisor_main() -> int:
-    """Be the supervisor that `start_in_background` started: `run.py _supervisor`."""
-    text = os.environ.pop(ENVIRONMENT, "")
-    if not text:
-        raise StartError("run.py _supervisor is started by the project's own code only")
-    message = orjson.loads(text)
-    die_with_parent(int(message["parent"]))
-    name_process("supervisor")
-    ready_fd = int(message["ready_fd"])
-
-    def on_ready(config: Config) -> None:
-        os.write(ready_fd, config.to_json() + b"\n")
-
-    try:
-        return run_up(
-            config_from_mapping(message["config"]),
-            set(message["roles"]),
-            on_ready,
-            _quiet,
-            background=True,
-        )
-    except (StartError, SegmentError) as error:
-        tell(f"ringbook: {error}\n")
-        return 1
-
-
-def _quiet(done: int, total: int, name: str, seconds: float) -> None:
-    """Report no progress."""
+MAINS: dict[str, Main] = {
+    "journal": _journal_child,
+    "shard": _shard_child,
+    "follow": _follow_child,
+    "gateway": _gateway_child,
+    "feed": _feed_child,
+}

@@ -15,7 +15,12 @@ from engine.jit import JIT_DISABLED, prune_cache, warm_pending, warm_up
 
 Progress = Callable[[int, int, str, float], None]
 MODULES = {
-    "shard": ("engine.shard_process", "engine.live_book", "engine.local"),
+    "shard": (
+        "engine.shard_process",
+        "engine.live_book",
+        "engine.journal_process",
+        "engine.follower_process",
+    ),
     "gateway": ("gateway.tcp_entry", "engine.live_book"),
     "feed": ("feed.publisher", "feed.listener"),
 }

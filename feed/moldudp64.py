@@ -72,12 +72,23 @@ def _base36(number: int, digits: int) -> str:
     return text
 
 
-def session_name(started_ns: int, shard: int, epoch: int) -> bytes:
-    """Name the feed session of a shard. Raises ValueError when the shard has no digit."""
+def session_of_date(date: int, shard: int, epoch: int) -> bytes:
+    """Name the feed session of a shard; `date` is yyyymmdd, as SESSION events have it. Raises
+    ValueError when the shard has no digit.
+    """
     if not 0 <= shard < SHARDS_MAX:
         raise ValueError(f"shard {shard} does not fit the one character a session name has for it")
-    date = time.strftime("%y%m%d", time.gmtime(started_ns // 10**9))
-    return f"{date}{_base36(shard, 1)}{_base36(epoch % EPOCHS, 3)}".encode("ascii")
+    return f"{date % 10**6:06d}{_base36(shard, 1)}{_base36(epoch % EPOCHS, 3)}".encode("ascii")
+
+
+def date_of(time_ns: int) -> int:
+    """yyyymmdd, UTC."""
+    return int(time.strftime("%Y%m%d", time.gmtime(time_ns // 10**9)))
+
+
+def session_name(started_ns: int, shard: int, epoch: int) -> bytes:
+    """Name the feed session of a shard that began at a moment."""
+    return session_of_date(date_of(started_ns), shard, epoch)
 
 
 def epoch_of_day(started_ns: int) -> int:

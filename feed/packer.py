@@ -5,6 +5,9 @@ lays MoldUDP64 packets end to end in one buffer. The sequence number of a messag
 feed_seq, so the packer invents nothing: state is the number expected next, the session name, and
 counters. An event that should be public and cannot be said (its instrument is not known, which only
 a lap can cause) is left out: its number is a gap, never a message with a wrong price.
+
+A SESSION event "O" begins a new feed session, under another name and from number 1: the packer
+stops before it (P_TAKEN) and goes on (P_FROM) when Python has changed the name (P_BEGUN).
 """
 
 import numpy as np
@@ -28,7 +31,9 @@ from feed.moldudp64 import COUNT_AT, MOLD_HEADER_BYTES, header_write
 # Words of a channel's packing state.
 P_NEXT, P_SESSION_HIGH, P_SESSION_LOW, P_DATAGRAM_MAX = range(4)
 P_MESSAGES, P_LISTED, P_GAPS, P_UNKNOWN, P_INCONSISTENT = range(4, 9)
+P_FROM, P_TAKEN, P_BEGUN = range(9, 12)  # places in the run of events
 PACK_WORDS = 16
+CODE_OPEN = ord("O")
 # When every event needs a datagram of its own.
 DATAGRAM_BYTES_EACH = MOLD_HEADER_BYTES + 2 + MESSAGE_BYTES_MAX
 
@@ -66,17 +71,27 @@ def _message_of(state, table, event):
     return letter
 
 
+@helper
+def opens_session(event):
+    """Whether the event begins a new feed session."""
+    return np.int64(event["kind"]) == EventKind.SESSION and np.int64(event["code"]) == CODE_OPEN
+
+
 @kernel
 def pack_events(slots, state, table, out, ends):
-    """Turn a run of events into datagrams laid end to end in `out`; returns how many, ends[k] is
-    where number k ends.
+    """Turn slots[P_FROM:] into datagrams laid end to end in `out`; returns how many, ends[k] is
+    where number k ends, P_TAKEN the first event that was not looked at.
 
     Numbers in one datagram follow each other, so a jump begins a new one. `out` must hold
     DATAGRAM_BYTES_EACH per event.
     """
     datagrams = start = at = messages = 0
-    for index in range(slots.size):
+    state[P_TAKEN] = slots.size
+    for index in range(state[P_FROM], slots.size):
         event = slots[index]
+        if opens_session(event) and index != state[P_BEGUN]:
+            state[P_TAKEN] = index
+            break
         letter = _message_of(state, table, event)
         if letter == 0:
             continue

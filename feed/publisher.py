@@ -2,12 +2,13 @@
 multicast.
 
 Hot, one process for all shards. One channel per shard: group feed_group, port feed_port + shard. It
-reads the event rings and gates nobody: when it is lapped it counts that, takes the instruments from
-the shared tops and goes on; the numbers it never saw are a gap that every listener detects, never
-hidden, because the sequence numbers are made by the shard (feed_seq). So the publisher keeps
-nothing a restart could lose: it goes on at the cursor its ring remembers.
+reads the event rings and gates nobody; feed/channel.py tells what happens when it is lapped, and
+how a successor goes on where it stopped.
 
-    ring --copy--> slots --pack_events, one call per run--> datagrams --send each--> channel
+    ring or log --copy--> slots --pack_events, one call per run--> datagrams --send each--> channel
+
+A SESSION event "O" ends the MoldUDP session (END_OF_SESSION_COPIES) and begins the one that it
+names, from number 1: all that follows it, an image of the books first, is sent under the new name.
 
 A datagram is at most datagram_bytes_max and takes as many messages as fit: sending costs the same
 whatever the size (2 µs measured), so cost per message falls with the load, and at low load a
@@ -21,44 +22,33 @@ kernel refuses is counted; listeners see it as a gap.
 import os
 import socket
 import time
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from engine.config import Config
-from engine.counters import Block, State
+from engine.counters import State
 from engine.idle import PARK_TIMEOUT_S, Idle, Rest, park
-from engine.records import BOOK_TOP, EVENT_SLOT, unpack_name
-from engine.shm_ring import (
-    EVENT_CTRL_WORDS,
-    READER_POSITION,
-    EventReader,
-    EventRings,
-    load_word,
-    sleep_cancel,
-    sleep_prepare,
-    top_copy,
-)
+from engine.records import EVENT_SLOT
+from engine.shm_ring import sleep_cancel, sleep_prepare
+from feed.channel import Channel, FeedParts
 from feed.directory import entry_of_row
-from feed.itch import instrument_table, pack_stock
-from feed.moldudp64 import END_OF_SESSION, control_datagram, session_name
+from feed.moldudp64 import END_OF_SESSION
 from feed.multicast import multicast_sender, wait_writable
 from feed.packer import (
     DATAGRAM_BYTES_EACH,
-    P_DATAGRAM_MAX,
+    P_BEGUN,
+    P_FROM,
     P_GAPS,
     P_INCONSISTENT,
     P_LISTED,
     P_MESSAGES,
     P_NEXT,
-    P_SESSION_HIGH,
-    P_SESSION_LOW,
+    P_TAKEN,
     P_UNKNOWN,
-    PACK_WORDS,
-    instrument_fill,
     pack_events,
 )
+
+__all__ = ["FEED_COUNTERS", "FeedParts", "FeedPublisher", "serve_feed"]
 
 PACKER_COUNTERS = {
     "messages": P_MESSAGES,
@@ -69,6 +59,7 @@ PACKER_COUNTERS = {
 FEED_COUNTERS = (
     *PACKER_COUNTERS,
     *("datagrams", "bytes", "heartbeats", "directory", "laps", "skipped_events", "send_failed"),
+    "sessions",
 )
 POLL_EVENTS = 1024  # events per compiled call: 256 KiB, stays in the second-level cache
 DIRECTORY_PERIOD_NS = 10**9
@@ -78,9 +69,8 @@ END_OF_SESSION_COPIES = 3  # a lost one would leave listeners waiting for heartb
 DRAIN_STEPS_MAX = 4096
 REPORT_NS = 10**8  # how often the counters block is brought up to date
 SLEEP_WITHOUT_FD_S = 0.001
+LOG_POLL_S = 0.005
 SEND_WAIT_S = 0.005  # for room in a full send buffer
-
-_Array = np.ndarray[Any, Any]
 
 
 class Stop(Protocol):
@@ -89,92 +79,6 @@ class Stop(Protocol):
     def is_set(self) -> bool:
         """Whether to end."""
         ...
-
-
-@dataclass
-class FeedParts:
-    """What the publisher is given. It opens its own sockets and nothing else."""
-
-    config: Config
-    event_rings: EventRings
-    reader_index: int = 4
-    reader_fd: int = -1  # eventfd of this reader; -1: sleeps are plain waits
-    counters: Block | None = None  # made with the labels FEED_COUNTERS
-    # must grow with every new numbering (feed.moldudp64.epoch_of_day where nothing better exists)
-    epoch: int = 0
-    # BOOK_TOP[shards * symbols_max]: instruments listed before this process started
-    tops: _Array | None = None
-    # CLOCK_REALTIME when the session began, the same after a restart of this process; 0: now
-    started_ns: int = 0
-
-
-class Channel:
-    """One shard's stream: its reader, its numbering, its instruments and its socket."""
-
-    def __init__(self, parts: FeedParts, shard: int, started_ns: int) -> None:
-        network = parts.config.network
-        self.shard = shard
-        self.session = session_name(started_ns, shard, parts.epoch)
-        self.table = instrument_table()
-        self.locates: list[int] = []  # rows of `table` that are known
-        self.state = np.zeros(PACK_WORDS, np.int64)
-        self.state[P_SESSION_HIGH] = int.from_bytes(self.session[:8], "big")
-        self.state[P_SESSION_LOW] = int.from_bytes(self.session[8:], "big")
-        self.state[P_DATAGRAM_MAX] = network.datagram_bytes_max
-        self.state[P_NEXT] = 1
-        self.laps = 0  # of the reader, as far as dealt with
-        self.last_sent_ns: int | None = None
-        self._rings = parts.event_rings
-        self._tops = parts.tops
-        cursor = self._first_cursor(parts.reader_index)
-        self.reader = EventReader(self._rings, shard, parts.reader_index, cursor)
-        port = network.feed_port + shard
-        self.socket = multicast_sender(network.feed_group, port, network.feed_interface)
-        self.resync()
-
-    def _first_cursor(self, reader_index: int) -> int:
-        # Where the last publisher stopped, if the ring still has that; else the newest position.
-        committed = self._rings.committed(self.shard)
-        word = self.shard * EVENT_CTRL_WORDS + READER_POSITION + 8 * reader_index
-        remembered = int(load_word(self._rings.ctrl, word))
-        return remembered if 0 <= committed - remembered < self._rings.capacity else committed
-
-    def resync(self) -> None:
-        """Take up the stream at the reader's cursor, having missed what came before."""
-        self.learn_from_tops()
-        self._find_next_sequence()
-
-    def _find_next_sequence(self) -> None:
-        # From the events just before the cursor, so that the next heartbeat shows what was missed.
-        # Only a quarter of the ring is looked at, and believed only if the shard is not another
-        # quarter further by then: with the quarter it may be writing at, that quarter is whole.
-        cursor, quarter = self.reader.cursor, self._rings.capacity // 4
-        positions = np.arange(max(cursor - quarter, 0), cursor) & (self._rings.capacity - 1)
-        numbers = self._rings.slots["feed_seq"][self.shard * self._rings.capacity + positions]
-        newest = int(numbers.max(initial=0))
-        if newest and self._rings.committed(self.shard) - cursor < quarter:
-            self.state[P_NEXT] = newest + 1
-
-    def learn_from_tops(self) -> None:
-        """Take instruments whose LISTED event was not seen from the shared tops."""
-        if self._tops is not None:
-            places = len(self._tops) // self._rings.shards
-            first = self.shard * places
-            words, copy = self._tops.view(np.int64), np.zeros(1, BOOK_TOP)
-            for locate in np.flatnonzero(self._tops["symbol"][first : first + places]).tolist():
-                known = self.table[locate]["stock"] != 0
-                if not known and top_copy(words, first + locate, copy.view(np.int64)):
-                    self._learn(locate, copy[0])
-        self.locates = np.flatnonzero(self.table["stock"]).tolist()
-
-    def _learn(self, locate: int, top: np.void) -> None:
-        stock = pack_stock(unpack_name(int(top["symbol"])))
-        tick, lot, px_max = int(top["tick"]), int(top["lot"]), int(top["px_max"])
-        instrument_fill(self.table, locate, stock, tick, lot, px_max)
-
-    def control(self, count: int = 0) -> bytes:
-        """Return the heartbeat (or end of session) of this moment."""
-        return control_datagram(self.session, int(self.state[P_NEXT]), count)
 
 
 class FeedPublisher:
@@ -218,29 +122,47 @@ class FeedPublisher:
         except OSError:
             self.counts["send_failed"] += 1
 
-    def _publish(self, channel: Channel) -> int:
+    def _publish(self, channel: Channel, now_ns: int) -> int:
         # One run of one shard: at most POLL_EVENTS events. Returns the datagrams made of it.
-        slots = channel.reader.poll(self._slots)
-        if channel.reader.laps != channel.laps:
-            channel.laps = channel.reader.laps
-            channel.resync()
+        slots = channel.poll(self._slots, now_ns)
         if not len(slots):
             return 0
         self.idle = False
         state = channel.state
         listed, unknown = int(state[P_LISTED]), int(state[P_UNKNOWN])
-        datagrams = int(pack_events(slots, state, channel.table, self._out, self._ends))
+        state[P_FROM], state[P_BEGUN] = 0, -1
+        datagrams = self._pack_and_send(channel, slots)
+        while (taken := int(state[P_TAKEN])) < len(slots):
+            if channel.changes_to(slots[taken]):
+                self._session_change(channel, slots[taken])
+            state[P_FROM] = state[P_BEGUN] = taken
+            datagrams += self._pack_and_send(channel, slots)
+        channel.remember()
+        if int(state[P_LISTED]) != listed:
+            self._announce_new(channel)
+        if int(state[P_UNKNOWN]) != unknown:
+            channel.learn_from_tops()
+        return datagrams
+
+    def _pack_and_send(self, channel: Channel, slots: np.ndarray) -> int:
+        datagrams = int(pack_events(slots, channel.state, channel.table, self._out, self._ends))
         start, failed = 0, self.counts["send_failed"]
         for end in self._ends[:datagrams].tolist():
             self._send(channel.socket, self._view[start:end])
             start = end
         self.counts["datagrams"] += datagrams - (self.counts["send_failed"] - failed)
         self.counts["bytes"] += start
-        if int(state[P_LISTED]) != listed:
-            self._announce_new(channel)
-        if int(state[P_UNKNOWN]) != unknown:
-            channel.learn_from_tops()
         return datagrams
+
+    def _session_change(self, channel: Channel, event: np.void) -> None:
+        if channel.last_sent_ns is not None or int(channel.state[P_NEXT]) > 1:
+            self._session_end(channel)  # somebody may have heard of it
+        channel.begin(event)
+        self.counts["sessions"] += 1
+
+    def _session_end(self, channel: Channel) -> None:
+        for _ in range(END_OF_SESSION_COPIES):
+            self._send(channel.socket, channel.control(END_OF_SESSION))
 
     def step(self, now_ns: int) -> int:
         """Publish one run of every shard and what is due at now_ns (CLOCK_MONOTONIC); returns
@@ -249,7 +171,7 @@ class FeedPublisher:
         self.idle = True
         total = 0
         for channel in self.channels:
-            sent = self._publish(channel)
+            sent = self._publish(channel, now_ns)
             last = channel.last_sent_ns
             if not sent and (last is None or now_ns - last >= self._heartbeat_ns):
                 self._send(channel.socket, channel.control())
@@ -304,18 +226,20 @@ class FeedPublisher:
     def end_session(self) -> None:
         """Tell every channel that no more numbers come."""
         for channel in self.channels:
-            for _ in range(END_OF_SESSION_COPIES):
-                self._send(channel.socket, channel.control(END_OF_SESSION))
+            self._session_end(channel)
 
     def close(self) -> None:
         """Close the sockets."""
         for channel in self.channels:
-            channel.socket.close()
+            channel.close()
         self._directory.close()
 
 
 def _sleep(publisher: FeedPublisher, parts: FeedParts) -> None:
     # Announce the sleep at every ring, look once more, then wait for the eventfd.
+    if any(channel.waiting for channel in publisher.channels):
+        time.sleep(LOG_POLL_S)  # the ring is full of what is not its turn yet
+        return
     ctrl, readers = parts.event_rings.ctrl, [channel.reader for channel in publisher.channels]
     for reader in readers:
         sleep_prepare(ctrl, reader.sleep_flag)

@@ -10,6 +10,20 @@ draws the tree). Pipelined: `send_nowait` only queues, `flush` sends, `reports()
 Reports that answer no waiting verb (fills of resting orders, orders of other sessions) are in
 `reports()` too.
 
+A connection that breaks is not the end: `reconnect()` logs on again and is given every report that
+was missed, in order; so does the client itself where `reconnect_s` says how long it may try. An
+order whose answer was lost can be sent again under its id and runs at most once:
+
+    try:
+        order = client.limit("AAPL", "buy", 10, "187.42")
+    except NetworkError as lost:
+        client.reconnect()                       # what was missed is in reports()
+        order = client.limit("AAPL", "buy", 10, "187.42", id=lost.client_id)
+
+The second one finds the order as it stands, or raises DuplicateOrderId: then it ran and ended, and
+its reports are among those that were missed. With `reconnect_s` all this happens inside the verb. A
+program that starts anew resumes from what it has kept of `client.state` (gateway/client_state.py).
+
 A thread keeps the session alive: when nothing was sent for `heartbeat_s` it sends a heartbeat, and
 it reads what has come, so that a client that computes for an hour is neither taken for dead nor
 drowned. A lock makes every method safe to call from any thread; one verb runs at a time. Whoever
@@ -26,16 +40,32 @@ from typing import Any, Self, TypeVar
 
 from gateway.client_answers import Answer, Line, Number, target_line
 from gateway.client_core import ClientCore, Conversation
-from gateway.client_errors import ConnectionLost, NetworkError, RequestTimeout, RingbookError
+from gateway.client_errors import (
+    ConnectionLost,
+    ExchangeNotAvailable,
+    NetworkError,
+    RequestTimeout,
+    RingbookError,
+    about_order,
+)
 from gateway.client_reports import Book, Gap, Id, InstrumentInfo, Logon, Order, Report
+from gateway.client_state import ResumeState
 
 T = TypeVar("T")
 RECEIVE_BYTES = 1 << 18
 FLUSH_BYTES = 1 << 16
+RETRY_S, RETRY_S_MAX = 0.05, 1.0  # between two attempts to reconnect
+BEATS_PER_DEAD_MAN = 4
 
 
 class Client:
-    """One logged-on connection. `session` names it; the newest logon under a name owns it."""
+    """One logged-on connection. `session` names it; the newest logon under a name owns it.
+
+    `cancel_on_disconnect`: none, day or all. `dead_man`: seconds without a sign of life after which
+    the exchange cancels the session's orders by itself. `resume`: go on from the state of an
+    earlier client. `reconnect_s`: how long to try to come back when the connection breaks; 0: the
+    verb raises ConnectionLost.
+    """
 
     def __init__(
         self,
@@ -50,9 +80,13 @@ class Client:
         receipts: bool = False,
         timeout_s: float = 5.0,
         heartbeat_s: float = 1.0,
+        dead_man: float | None = None,
+        resume: ResumeState | None = None,
+        reconnect_s: float = 0.0,
     ) -> None:
         self.host, self.port = host, port
-        self.timeout_s, self.heartbeat_s = timeout_s, heartbeat_s
+        self.timeout_s, self.reconnect_s = timeout_s, reconnect_s
+        self.heartbeat_s = min(heartbeat_s, (dead_man or heartbeat_s * 4) / BEATS_PER_DEAD_MAN)
         self.core = ClientCore(
             account,
             token,
@@ -60,6 +94,8 @@ class Client:
             ids=ids,
             cancel_on_disconnect=cancel_on_disconnect,
             receipts=receipts,
+            resume=resume,
+            dead_man=dead_man,
         )
         self._lock = threading.RLock()
         self._out = bytearray()
@@ -71,6 +107,32 @@ class Client:
     # -------------------------------------------------------------------------- connection
     def connect(self) -> Logon:
         """Connect and log on. The context manager does it."""
+        with self._lock:
+            try:
+                self._dial()
+                logon = self._converse(self.core.log_on())
+            except RingbookError:
+                self._drop()
+                raise
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._keep_alive, name="ringbook-heartbeat", daemon=True
+                )
+                self._thread.start()
+            return logon
+
+    def reconnect(self, *, resume: bool = True) -> Logon:
+        """Log on again over a new connection, whatever became of the old one. With `resume` what
+        was missed comes first in `reports()`; ResumeRefused says that it cannot be had.
+        """
+        with self._lock:
+            self._hang_up()
+            self._stop.clear()
+            self.core.connection_lost(ConnectionLost("the client reconnects"))
+            self.core.begin_again(resume=resume)
+            return self.connect()
+
+    def _dial(self) -> None:
         try:
             self._socket = socket.create_connection((self.host, self.port), self.timeout_s)
         except OSError as error:
@@ -80,16 +142,51 @@ class Client:
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
-        try:
-            logon = self._run(self.core.log_on())
-        except RingbookError:
-            self._drop()
-            raise
-        self._thread = threading.Thread(
-            target=self._keep_alive, name="ringbook-heartbeat", daemon=True
-        )
-        self._thread.start()
-        return logon
+
+    def _comes_back(self) -> bool:
+        # Whether a broken connection is to be replaced without asking.
+        broken = type(self.core.closed) is ConnectionLost  # and not LoggedOut
+        return self.reconnect_s > 0 and broken and not self._stop.is_set()
+
+    def _recover(self) -> None:
+        # A new connection, everything that was missed, and again what nobody has heard of.
+        until, pause = time.monotonic() + self.reconnect_s, RETRY_S
+        while True:
+            self.core.begin_again()
+            try:
+                self._dial()
+                self._converse(self.core.log_on())
+                self._await_resumed()
+                break
+            except (NetworkError, ExchangeNotAvailable) as error:
+                self._hang_up()
+                if time.monotonic() + pause > until:
+                    self.core.connection_lost(error)
+                    raise
+            except RingbookError as error:
+                self._hang_up()
+                self.core.connection_lost(error)
+                raise
+            if self._stop.wait(pause):
+                raise ConnectionLost("the client was closed")
+            pause = min(2 * pause, RETRY_S_MAX)
+        self._out += self.core.taken_up()
+
+    def _await_resumed(self) -> None:
+        deadline = time.monotonic() + self.timeout_s
+        while not self.core.resumed:
+            before = self.core.received
+            self._move(self.heartbeat_s)
+            if self.core.received != before:
+                deadline = time.monotonic() + self.timeout_s
+            elif time.monotonic() > deadline:
+                raise RequestTimeout(f"no missed reports for {self.timeout_s:g} s")
+
+    def _hang_up(self) -> None:
+        self._out.clear()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def close(self) -> None:
         """Log out and close; safe to call twice."""
@@ -107,9 +204,7 @@ class Client:
             self._drop()
 
     def _drop(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._hang_up()
         self.core.connection_lost(ConnectionLost("the client was closed"))
 
     def __enter__(self) -> Self:
@@ -129,6 +224,11 @@ class Client:
     def logon(self) -> Logon | None:
         """What the exchange said at logon."""
         return self.core.logon
+
+    @property
+    def state(self) -> ResumeState:
+        """What a later client needs to go on from here."""
+        return self.core.state
 
     @property
     def gaps(self) -> list[Gap]:
@@ -153,7 +253,10 @@ class Client:
             line = self.core.order_line(
                 symbol, side, qty, price, tif=tif, post_only=post_only, id=id, tag=tag
             )
-            return self._run(self.core.place(line))
+            try:
+                return self._run(self.core.place(line))
+            except NetworkError as error:
+                raise about_order(error, line["id"]) from error
 
     def limit(self, symbol: str, side: str, qty: Number, price: Number, **options: Any) -> Order:
         """Enter a limit order; options as for `place`."""
@@ -238,6 +341,7 @@ class Client:
     # --------------------------------------------------------------------------- pipelined
     def send_nowait(self, line: Line) -> None:
         """Queue one request line as docs/protocol.md has it; its reports come through `reports()`.
+        What is under way when the connection breaks is not sent again.
 
         `core.order_line(...)` makes the line of a new order with the next client id.
         """
@@ -261,7 +365,7 @@ class Client:
                 if self._out:
                     self._flush(time.monotonic() + self.timeout_s)
                 if not self.core.reports:
-                    self._move(0.0)
+                    self._look_around()
                 report = self.core.reports.popleft() if self.core.reports else None
             if report is not None:
                 yield report
@@ -282,15 +386,37 @@ class Client:
     # -------------------------------------------------------------------------- moving bytes
     def _run(self, talk: Conversation[T]) -> T:
         with self._lock:
-            try:
-                request = next(talk)
-                while True:
-                    self._out += request.payload
+            if self._comes_back():
+                self._recover()
+            return self._converse(talk, again=True)
+
+    def _converse(self, talk: Conversation[T], *, again: bool = False) -> T:
+        # `again`: over as many connections as it takes.
+        try:
+            request = next(talk)
+            while True:
+                self._out += request.payload
+                try:
                     self._await(request.answer)
-                    request = talk.send(request.answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
+                except ConnectionLost:
+                    if not request.answer.done or request.answer.failure is not None:
+                        self._await_again(request.answer, again)
+                request = talk.send(request.answer)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _await_again(self, answer: Answer, again: bool) -> None:
+        # The connection broke while this was waited for.
+        while again and self._comes_back():
+            self._recover()
+            try:
+                self._await(answer)
+                return
+            except ConnectionLost:
+                continue
+        self.core.forget(answer)
+        raise self.core.closed or ConnectionLost("the connection ended")
 
     def _await(self, answer: Answer) -> None:
         deadline = time.monotonic() + self.timeout_s
@@ -303,6 +429,15 @@ class Client:
                     f"no answer within {self.timeout_s:g} s; the request may still have run"
                 )
             self._move(min(left, self.heartbeat_s))
+
+    def _look_around(self) -> None:
+        # Write what can be, read what is there; over a new connection, if there has to be one.
+        try:
+            self._move(0.0)
+        except ConnectionLost:
+            if not self._comes_back():
+                raise
+            self._recover()
 
     def _flush(self, deadline: float) -> None:
         # Reads while it writes: a gateway whose output to us is full stops reading from us.
@@ -347,11 +482,10 @@ class Client:
         del self._out[:sent]
 
     def _lost(self, error: RingbookError) -> None:
-        self._out.clear()
-        self.core.connection_lost(error)
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._hang_up()
+        self.core.suspend(error)
+        if not self._comes_back():
+            self.core.connection_lost(error)
         raise self.core.closed or error
 
     def _open(self) -> socket.socket:
@@ -369,9 +503,9 @@ class Client:
             if not self._lock.acquire(blocking=False):
                 continue  # a verb is running: it reads and beats itself
             try:
-                if self._socket is None:
+                if self._socket is None and not self._comes_back():
                     return
-                self._move(0.0)
+                self._look_around()
             except RingbookError:
                 return  # kept in core.closed, which the next verb raises
             finally:

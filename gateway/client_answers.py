@@ -35,6 +35,7 @@ class Answer:
     done: bool = False
     failure: RingbookError | None = None
     waiter: Any = None  # AsyncClient keeps its future here
+    payload: bytes = b""  # what it answers, to be sent again on a new connection
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,13 @@ request that takes it. Everything else (fills of resting orders, other sessions 
 to `reports`, which is bounded: above `REPORTS_MAX` the oldest are dropped and counted in `dropped`.
 
 Per shard, `seq` must rise by one from the number the logon told; where it does not, the missing
-range is in `gaps`. Not thread safe: the wrappers see to that.
+range is in `gaps`. A client that resumes states the last numbers it saw; what it missed comes right
+behind the logon answer, whose own numbers are those of the logon itself (`_told`).
+
+A lost connection may be followed by another (`begin_again`). Requests that wait then are answered
+by what is resumed, if the exchange had run them; those of which nothing was heard by then did not
+run and never will, so they may be sent again (`taken_up`). Not thread safe: the wrappers see to
+that.
 """
 
 import uuid
@@ -34,7 +40,7 @@ from gateway.client_answers import (
     of_mass,
     raise_refusal,
 )
-from gateway.client_errors import ConnectionLost, ProtocolError, RingbookError
+from gateway.client_errors import LoggedOut, ProtocolError, RingbookError
 from gateway.client_reports import (
     Book,
     Canceled,
@@ -49,6 +55,7 @@ from gateway.client_reports import (
     Status,
     report_of,
 )
+from gateway.client_state import ResumeState
 
 REPORTS_MAX: Final = 1 << 16
 LINE_BYTES_MAX: Final = 1 << 22  # a page of instruments is the longest line of all
@@ -72,6 +79,8 @@ class ClientCore:
         ids: str = "integer",
         cancel_on_disconnect: str = "none",
         receipts: bool = False,
+        resume: ResumeState | None = None,
+        dead_man: float | None = None,
     ) -> None:
         if ids not in IDS:
             raise ValueError(f"ids must be 'integer' or 'text', not {ids!r}")
@@ -79,17 +88,28 @@ class ClientCore:
             raise ValueError(
                 f"cancel_on_disconnect must be none, day or all, not {cancel_on_disconnect!r}"
             )
+        if dead_man is not None and not dead_man > 0:
+            raise ValueError(f"dead_man must be a number of seconds above 0, not {dead_man!r}")
+        if resume is not None and (resume.account, resume.session) != (account, session):
+            raise ValueError(
+                f"the state is of {resume.account}/{resume.session}, not of {account}/{session}"
+            )
         self.account, self.token, self.session = account, token, session
+        self.dead_man = dead_man
         self.ids, self.receipts = ids, receipts
         self.cancel_on_disconnect = cancel_on_disconnect
         self.logon: Logon | None = None
         self.last_id = 0
-        self.seq: dict[int, int] = {}
+        self.incarnation = resume.incarnation if resume else 0
+        self.seq: dict[int, int] = dict(resume.seq) if resume else {}
+        self._stated: dict[int, int] = {}  # what the logon under way says that it has seen
+        self._told: dict[int, int] = {}  # numbers of the logon itself: no reports follow
         self.gaps: list[Gap] = []
         self.reports: deque[Report] = deque()
         self.dropped = 0
         self.received = 0  # reports seen since logon
         self.closed: RingbookError | None = None
+        self.suspended = False  # closed, but another connection is being tried
         self._waiting: deque[Answer] = deque()
         self._carry = b""
         self._output = bytearray()
@@ -142,8 +162,13 @@ class ClientCore:
         logon = self.logon = Logon.of(line)
         self.session = logon.session or self.session
         self.last_id = max(self.last_id, logon.last_id)
+        self.incarnation = logon.incarnation or self.incarnation
         for shard, seq in logon.seq.items():
-            self.seq[shard] = max(seq, self.seq.get(shard, 0))
+            if shard in self._stated:
+                self._told[shard] = seq
+                self._advance(shard, self._stated.pop(shard))
+            elif shard not in self._told:
+                self.seq[shard] = max(seq, self.seq.get(shard, 0))
 
     @property
     def _shards(self) -> int:
@@ -158,8 +183,29 @@ class ClientCore:
         if report.seq:
             due = self.seq.get(report.shard, 0) + 1
             if report.seq > due:
-                self.gaps.append(Gap(report.shard, due, report.seq - 1))
-            self.seq[report.shard] = max(report.seq, due - 1)
+                self._gap(report.shard, due, report.seq - 1)
+            self._advance(report.shard, max(report.seq, due - 1))
+
+    def _advance(self, shard: int, seq: int) -> None:
+        self.seq[shard] = seq + (self._told.get(shard) == seq + 1)
+
+    def _gap(self, shard: int, first: int, last: int) -> None:
+        told = self._told.get(shard, 0)
+        if first <= told <= last:  # that number is no report
+            self.gaps += [Gap(shard, first, told - 1)]
+            first = told + 1
+        if first <= last:
+            self.gaps.append(Gap(shard, first, last))
+
+    @property
+    def state(self) -> ResumeState:
+        """What a later connection needs to go on from here."""
+        return ResumeState(self.account, self.session, self.incarnation, dict(self.seq))
+
+    @property
+    def resumed(self) -> bool:
+        """Whether all that was missed has come."""
+        return all(self.seq.get(shard, 0) >= told for shard, told in self._told.items())
 
     def _release(self, report: Report) -> None:
         # BUSY used up no id, and the gateway takes no higher one before: it is the next one again.
@@ -180,7 +226,7 @@ class ClientCore:
             self._keep(report_of(line))  # asked for by send_nowait
         elif line["type"] == "logout":
             reason = line.get("text") or line.get("reason") or "no reason given"
-            self.closed = ConnectionLost(f"the exchange logged this session out: {reason}")
+            self.closed = LoggedOut(f"the exchange logged this session out: {reason}")
         return None
 
     def _keep(self, report: Report) -> None:
@@ -207,12 +253,33 @@ class ClientCore:
 
     def connection_lost(self, error: RingbookError) -> list[Answer]:
         """Fail everything that waits; give it."""
-        failed, self._waiting = list(self._waiting), deque()
+        failed, self._waiting, self.suspended = list(self._waiting), deque(), False
         self.closed = self.closed or error
         for answer in failed:
             answer.failure = self.closed
             answer.done = True
         return failed
+
+    def suspend(self, error: RingbookError) -> None:
+        """The connection is gone, and another will be tried: who waits goes on waiting, and new
+        requests wait behind them. Until `taken_up` or `connection_lost`.
+        """
+        self.closed, self.suspended = self.closed or error, True
+
+    def begin_again(self, *, resume: bool = True) -> None:
+        """A new connection takes the place of the old one; `log_on` is next."""
+        self.closed, self._carry = None, b""
+        self._output.clear()
+        self._stated, self._told = {}, {}
+        if not resume:
+            self.seq, self.incarnation = {}, 0
+
+    def taken_up(self) -> bytes:
+        """The new connection stands, and all that was missed has come. Gives the requests of which
+        nothing was heard, to be sent again.
+        """
+        self.suspended = False
+        return b"".join(answer.payload for answer in self._waiting if not answer.lines)
 
     def forget(self, answer: Answer) -> None:
         """Stop waiting for an answer: its reports will go to `reports`."""
@@ -259,11 +326,11 @@ class ClientCore:
         }
 
     def _request(self, line: Line, takes: Takes) -> Request:
-        if self.closed is not None:
+        if self.closed is not None and not self.suspended:
             raise self.closed
-        answer = Answer(takes)
+        answer = Answer(takes, payload=self.encode(line))
         self._waiting.append(answer)
-        return Request(self.encode(line), answer)
+        return Request(answer.payload, answer)
 
     def _query(self, line: Line) -> Request:
         self._marks += 1
@@ -281,8 +348,14 @@ class ClientCore:
             "ids": self.ids,
             "cancel_on_disconnect": self.cancel_on_disconnect,
             "receipts": self.receipts or None,
+            "dead_man": self.dead_man,
+            "resume": self.state.text or None,
+            "incarnation": (self.incarnation or None) if self.seq else None,
         }
-        answer = yield self._query(line)
+        self._stated = dict(self.seq)
+        request = self._query(line)
+        self._waiting.rotate(1)  # before requests that have been waiting since the last connection
+        answer = yield request
         raise_refusal(answer)
         return self.logon or Logon.of(answer.lines[-1])
 

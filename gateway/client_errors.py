@@ -1,12 +1,19 @@
 """The error tree of the client library, and which class each reject code raises. Cold, no I/O.
 
     RingbookError                     everything this library raises on purpose
-    ├─ NetworkError                   no answer: the request may have run; ask with `order`
+    ├─ NetworkError                   no answer: the request may have run; an order has .client_id:
+    │   │                             sent again under it, it runs at most once
     │   ├─ ConnectionLost             the connection ended
+    │   │   └─ LoggedOut              the exchange ended it and said why
     │   └─ RequestTimeout             no answer in time
     ├─ ProtocolError                  the other side does not speak this protocol
     └─ ExchangeError                  the exchange answered no; has .code, .name and .report
         ├─ AuthenticationError        logon refused, not logged on, not this account's
+        ├─ ResumeRefused              missed reports cannot be had: log on without resume, then ask
+        │   │                         for the open orders
+        │   ├─ ResumeTooOld           they are not kept any more
+        │   ├─ ResumeAhead            the exchange has not sent that many
+        │   └─ WrongIncarnation       acknowledged orders may have been lost since
         ├─ AccountBlocked             kill switch, cancel-only
         ├─ RateLimitExceeded          throttle
         ├─ BadSymbol                  unknown symbol, listing refused
@@ -34,11 +41,21 @@ class RingbookError(Exception):
 
 
 class NetworkError(RingbookError):
-    """No answer came; whether the request ran is not known."""
+    """No answer came; whether the request ran is not known.
+
+    `client_id`: the id of the new order it was about. After `reconnect()` the same order may be
+    sent again under it: it runs at most once.
+    """
+
+    client_id: int | str | None = None
 
 
 class ConnectionLost(NetworkError):
     """The connection ended."""
+
+
+class LoggedOut(ConnectionLost):
+    """The exchange ended the connection and said why; there is no automatic way back from it."""
 
 
 class RequestTimeout(NetworkError):
@@ -60,6 +77,22 @@ class ExchangeError(RingbookError):
 
 class AuthenticationError(ExchangeError):
     """Logon refused, not logged on, or not this session's account."""
+
+
+class ResumeRefused(ExchangeError):
+    """What was missed cannot be had: log on without resume, and ask for the open orders."""
+
+
+class ResumeTooOld(ResumeRefused):
+    """Reports that far back are not kept any more."""
+
+
+class ResumeAhead(ResumeRefused):
+    """The exchange has not sent as many reports as the client says it has seen."""
+
+
+class WrongIncarnation(ResumeRefused):
+    """The exchange was started anew since, and what it acknowledged last may be lost."""
 
 
 class AccountBlocked(ExchangeError):
@@ -126,6 +159,9 @@ CODES: dict[int, tuple[str, type[ExchangeError]]] = {
     204: ("ID_TABLE_FULL", ExchangeFull),
     205: ("ACCOUNT_BLOCKED", AccountBlocked),
     206: ("THROTTLED", RateLimitExceeded),
+    207: ("RESUME_TOO_OLD", ResumeTooOld),
+    208: ("RESUME_AHEAD", ResumeAhead),
+    209: ("WRONG_INCARNATION", WrongIncarnation),
     301: ("UNKNOWN_SYMBOL", BadSymbol),
     302: ("LISTING_REFUSED", BadSymbol),
     303: ("NOT_IN_PHASE", InvalidOrder),
@@ -174,6 +210,13 @@ MEANINGS: dict[int, str] = {
     901: "a queue is full; no id was used, send it again",
     905: "the shard of this symbol is not running",
 }
+
+
+def about_order(error: NetworkError, client_id: int | str) -> NetworkError:
+    """Give the same error, of this order."""
+    made = type(error)(*error.args)
+    made.client_id = client_id
+    return made
 
 
 def error_of(code: int, sentence: str = "", report: Any = None) -> ExchangeError:

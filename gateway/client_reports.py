@@ -300,6 +300,7 @@ class Logon:
     shards: int
     last_id: int
     seq: dict[int, int]
+    incarnation: int  # another one than before: what was acknowledged last may be lost
     raw: dict[str, Any] = field(repr=False)
 
     @classmethod
@@ -312,5 +313,6 @@ class Logon:
             shards=line.get("shards", 1),
             last_id=line.get("last_id", 0),
             seq={int(shard): seq for shard, seq in line.get("seq", {}).items()},
+            incarnation=line.get("incarnation", 0),
             raw=line,
         )

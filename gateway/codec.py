@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import Config
-from engine.records import EVENT_SLOT
+from engine.records import EVENT, EVENT_SLOT
 from engine.shm_ring import (
     CTRL_WORDS,
     EVENT_CTRL_WORDS,
@@ -34,6 +34,7 @@ from gateway.codec_encode import (
     UNKNOWN,
     events_encode,
 )
+from gateway.codec_log import logged_encode, session_encode
 from gateway.codec_rest import ASLEEP, events_behind, sleep_end, sleep_try
 from gateway.state import (
     C_END,
@@ -46,14 +47,18 @@ from gateway.state import (
     H_EVENT_CAPACITY,
     H_EVENT_SHARD,
     H_PUBLISHED,
+    H_READER,
     H_SCRATCH_INDEX,
     H_SPIN_NS,
+    H_TOTAL_LOST,
     H_WRITE_BASE,
     H_WRITES,
     OUTPUT_HALF_BYTES,
     S_CONSUMER,
     S_CURSOR,
     S_FD,
+    S_LAPPED,
+    S_LOG,
     S_POSITION,
     S_RING,
     S_UP,
@@ -76,6 +81,7 @@ __all__ = [
 COPIES = 256  # events copied out of the ring at a time
 RECEIVE_BYTES = 1 << 17
 _SENTINEL_BYTES = 64
+_EVENT_WORDS = EVENT.itemsize // 8
 _Array = np.ndarray[Any, Any]
 
 
@@ -109,6 +115,7 @@ class Codec:
         self.state, self.words, self.view = state, state.words, state.view
         self.commands, self.events, self.buffer = commands, events, buffer
         self.copies = np.zeros(COPIES, EVENT_SLOT)
+        self._copy_rows = self.copies.view(np.int64).reshape(COPIES, -1)
         self.out = np.zeros(2 * OUTPUT_HALF_BYTES, np.uint8)
         self.out_view = memoryview(self.out)  # type: ignore[arg-type]
         rings = (commands.slots, commands.slot_words, commands.ctrl, commands.shard_ctrl)
@@ -119,8 +126,12 @@ class Codec:
             self.out,
         )  # fmt: skip
 
-    def attach(self, producer: int, reader: int, shard_fds: list[int]) -> None:
-        """Take up the rings: commands after the last one published, events from now on."""
+    def attach(
+        self, producer: int, reader: int, shard_fds: list[int], *, logs: bool = False
+    ) -> None:
+        """Take up the rings: commands after the last one published, events from now on. `logs`:
+        the shards have event logs, so a lap loses nothing.
+        """
         self.view[H_COMMAND_CAPACITY] = self.commands.capacity
         self.view[H_EVENT_CAPACITY] = self.events.capacity
         for shard in range(self.state.shards):
@@ -134,7 +145,7 @@ class Codec:
             cursor = self.events.committed(shard)
             values = {
                 S_RING: ring, S_POSITION: position, S_CONSUMER: consumer, S_FD: shard_fds[shard],
-                S_UP: 1, S_CURSOR: cursor,
+                S_UP: 1, S_CURSOR: cursor, S_LOG: int(logs),
             }  # fmt: skip
             for word, value in values.items():
                 self.view[base + word] = value
@@ -176,7 +187,7 @@ class Codec:
     def room(self, shard: int) -> int:
         """Free slots of the ring to one shard; 0 also when it is gated."""
         base = self.state.shard_base(shard)
-        if load_word(self.commands.ctrl, self.view[base + S_RING] * CTRL_WORDS + GATE):
+        if self.gated(shard):
             return 0
         return self.commands.capacity - position_wrapped(
             self.view[base + S_POSITION], -self.consumed(shard)
@@ -208,6 +219,64 @@ class Codec:
     def special(self) -> tuple[int, Any]:
         """(shard, event) that ended the last encode."""
         return int(self.view[H_EVENT_SHARD]), self.copies[self.view[H_SCRATCH_INDEX]].copy()
+
+    # ------------------------------------------------------------------------- out, from the log
+    def _copies_fill(self, events: _Array) -> int:
+        count = min(len(events), COPIES)
+        words = np.ascontiguousarray(events[:count]).view(np.int64).reshape(count, _EVENT_WORDS)
+        self._copy_rows[:count, :_EVENT_WORDS] = words
+        self._copy_rows[:count, _EVENT_WORDS:] = 0
+        return count
+
+    def encode_logged(self, shard: int, events: _Array) -> int:
+        """As `encode`, for the next EVENTs of a lapped shard (at most COPIES are taken): the
+        shard's cursor says how far it came.
+        """
+        count = self._copies_fill(events)
+        status = int(logged_encode(self.words, self.copies, count, shard, self.out))
+        self._position_tell(shard)
+        return status
+
+    def reports_of(self, shard: int, events: _Array) -> tuple[int, memoryview]:
+        """(EVENTs done, their reports for one session), byte for byte as `encode` makes them, but
+        for receipts; stops before an unknown instrument (`special`). The bytes are valid until the
+        next call.
+        """
+        count = self._copies_fill(events)
+        done, size = session_encode(self.words, self.copies, count, shard, self.out)
+        return int(done), self.out_view[: int(size)]
+
+    def cursor(self, shard: int) -> int:
+        """out_seq of the last event that was made into reports."""
+        return int(self.view[self.state.shard_base(shard) + S_CURSOR])
+
+    def lapped(self, shard: int) -> bool:
+        """Whether the shard's events have to be read from its log."""
+        return bool(self.view[self.state.shard_base(shard) + S_LAPPED])
+
+    def distance(self, shard: int) -> int:
+        """Events committed by the shard and not yet read."""
+        return position_wrapped(self.events.committed(shard), -self.cursor(shard))
+
+    def lap_end(self, shard: int) -> None:
+        """The cursor is within the ring again."""
+        self.view[self.state.shard_base(shard) + S_LAPPED] = 0
+
+    def skip_to(self, shard: int, position: int) -> None:
+        """Give the events up to a position up as lost."""
+        place = self.state.shard_base(shard) + S_CURSOR
+        self.view[H_TOTAL_LOST] += position_wrapped(position, -int(self.view[place]))
+        self.view[place] = position
+        self._position_tell(shard)
+
+    def _position_tell(self, shard: int) -> None:
+        word = shard * EVENT_CTRL_WORDS + READER_POSITION + 8 * self.view[H_READER]
+        store_word(self.events.ctrl, word, self.cursor(shard))
+
+    def gated(self, shard: int) -> bool:
+        """Whether the shard's rings are closed for the moment."""
+        ring = self.view[self.state.shard_base(shard) + S_RING]
+        return bool(load_word(self.commands.ctrl, ring * CTRL_WORDS + GATE))
 
     def behind(self) -> int:
         """Events committed and not yet read, over the worst shard."""

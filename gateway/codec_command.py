@@ -31,6 +31,7 @@ from gateway.codec_numbers import steps_of
 from gateway.codec_tables import CANCEL, MARKET, NEW, REPLACE
 from gateway.state import (
     C_ACCOUNT,
+    C_AMOUNT,
     C_END,
     C_FLAGS,
     C_ID,
@@ -401,6 +402,7 @@ def command_push(words, commands, slot_words, ctrl, shard_ctrl):
     command_clear(slot_words, slot)
     record = commands[slot]
     command_fill(words, record)
+    record["amount"] = words[C_AMOUNT]
     for i in range(CLIENT_TEXT_BYTES):
         record["text"][i] = (words[C_TEXT + i // 8] >> (8 * (i % 8))) & 0xFF
     command_publish(slot_words, slot, position)

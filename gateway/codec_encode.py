@@ -13,7 +13,8 @@ Events are copied out of the ring in batches and used only after the lap test (e
 The call stops early (SPECIAL) after an event that concerns the gateway itself: ACCOUNT (a session
 opened or closed), LISTED, a reject without session; before one of an instrument the directory does
 not have (UNKNOWN); after a lap (LAPPED); or when the buffer is full (MORE). Python looks, and calls
-again.
+again. A lapped shard that has an event log is passed over until Python has read what was lost
+(gateway/codec_log.py, gateway/desk_log.py); without one the call goes on at the newest event.
 
 Receipts: a session that asked for them gets `receipt` in front of reports its own command caused.
 It stands first so that a copy without it is a suffix: a session that did not ask gets the report
@@ -88,6 +89,8 @@ from gateway.state import (
     R_TOUCH_NEXT,
     ROW_RECEIPTS,
     S_CURSOR,
+    S_LAPPED,
+    S_LOG,
     SHARD_WORDS,
     WRITE_WORDS,
     Y_NAME,
@@ -238,13 +241,18 @@ def events_wait(words, ctrl):
 
 @helper
 def lap_note(words, ctrl, shard):
-    """The ring came round: go on at the newest event and count what is lost."""
-    place = words[H_SHARD_BASE] + shard * SHARD_WORDS + S_CURSOR
-    newest = events_available(ctrl, shard * EVENT_CTRL_WORDS)
+    """The ring came round: leave the shard to the log, or go on at the newest event and count what
+    is lost.
+    """
+    row = words[H_SHARD_BASE] + shard * SHARD_WORDS
     words[H_TOTAL_LAPS] += 1
-    words[H_TOTAL_LOST] += position_diff(newest, words[place])
-    words[place] = newest
     words[H_EVENT_SHARD] = shard
+    if words[row + S_LOG] != 0:
+        words[row + S_LAPPED] = 1
+        return
+    newest = events_available(ctrl, shard * EVENT_CTRL_WORDS)
+    words[H_TOTAL_LOST] += position_diff(newest, words[row + S_CURSOR])
+    words[row + S_CURSOR] = newest
 
 
 @helper
@@ -295,15 +303,13 @@ def copied_encode(words, copies, count, shard, out, p):
 
 
 @helper
-def encode_begin(words, ctrl):
-    """Empty tables; wait for work if told to; note when the reports are made."""
+def tables_clear(words):
+    """No reports yet; note when they are made."""
     words[H_LINK_COUNT] = 0
     words[H_GATHERED] = 0
     words[H_TOUCHED] = 0
     words[H_WRITES] = 0
     words[H_STAMP_AT] = 0
-    if words[H_SPIN_NS] > 0:
-        events_wait(words, ctrl)
     words[H_GATEWAY_OUT] = clock_ns(CLOCK_MONOTONIC)
 
 
@@ -312,12 +318,15 @@ def events_encode(words, slot_words, ctrl, copies, copy_words, out):
     """Reports of all new events; returns the status that ended it. `copies` and `copy_words` are
     one scratch array. O(events).
     """
-    encode_begin(words, ctrl)
+    if words[H_SPIN_NS] > 0:
+        events_wait(words, ctrl)
+    tables_clear(words)
     status = np.int64(IDLE)
     p = np.int64(0)
     for shard in range(words[H_SHARDS]):
-        place = words[H_SHARD_BASE] + shard * SHARD_WORDS + S_CURSOR
-        count = np.int64(copies.size)
+        row = words[H_SHARD_BASE] + shard * SHARD_WORDS
+        place = row + S_CURSOR
+        count = np.int64(copies.size if words[row + S_LAPPED] == 0 else 0)
         while status == IDLE and count == copies.size:
             count, lapped = events_copy(
                 ctrl, slot_words, shard, words[H_EVENT_CAPACITY], words[place], copy_words

@@ -13,6 +13,7 @@ import numpy as np
 from engine.jit import helper, subroutine
 from engine.records import (
     CLIENT_TEXT_BYTES,
+    SESSION_NAME_BYTES_MAX,
     SYMBOL_INDEX_BITS,
     EventFlag,
     EventKind,
@@ -150,6 +151,11 @@ def put_names(words, out, p, event, shard):
             p = put_quoted(
                 out, put(out, p, SESSION_KEY), words, name + N_JSON, words[name + N_BYTES]
             )
+        elif event["kind"] == KIND_ACCOUNT and event["text"][0] != 0:
+            # The event that tells the name: a report must not depend on whether we knew it before.
+            p = put_text(out, put(out, p, SESSION_KEY), event["text"], SESSION_NAME_BYTES_MAX)
+            out[at(p)] = 34
+            p += 1
     row = symbol_of(words, event, shard)
     if row > 0:
         p = put_quoted(out, put(out, p, SYMBOL_KEY), words, row + Y_JSON, words[row + Y_JSON_BYTES])

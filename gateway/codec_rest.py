@@ -24,6 +24,7 @@ from gateway.state import (
     H_SHARD_BASE,
     H_SHARDS,
     S_CURSOR,
+    S_LAPPED,
     S_POSITION,
     S_RING,
     SHARD_WORDS,
@@ -42,12 +43,15 @@ def sleep_flags(words, event_ctrl, value):
 
 @helper
 def events_due(words, event_ctrl):
-    """Events committed and not yet read, over the worst shard."""
+    """Events committed and not yet read, over the worst shard; one that has lapped us has nothing
+    for us, its log has.
+    """
     most = np.int64(0)
     for shard in range(words[H_SHARDS]):
-        cursor = words[words[H_SHARD_BASE] + shard * SHARD_WORDS + S_CURSOR]
+        row = words[H_SHARD_BASE] + shard * SHARD_WORDS
         committed = events_available(event_ctrl, shard * EVENT_CTRL_WORDS)
-        most = max(most, position_diff(committed, cursor))
+        if words[row + S_LAPPED] == 0:
+            most = max(most, position_diff(committed, words[row + S_CURSOR]))
     return most
 
 

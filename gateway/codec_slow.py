@@ -7,7 +7,6 @@ code). What a request asks for ends in the same C_ words that the fast path fill
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from engine.records import (
     CLIENT_TEXT_BYTES,
@@ -82,8 +81,6 @@ from gateway.state import (
 
 TAG_MAX = 2**32 - 1
 PAGE_ROWS_MAX = 500
-DEFAULT_SESSION = "main"
-DISCONNECT_FLAGS = (0, int(CommandFlag.CANCEL_DAY_ON_CLOSE), int(CommandFlag.CANCEL_ALL_ON_CLOSE))
 ID_KEYS = ("id", "order_id", "target_id")
 _ORDER = frozenset({"type", "account", "session", "shard", "symbol"})
 BELONGS: dict[int, frozenset[str]] = {
@@ -103,6 +100,9 @@ BELONGS: dict[int, frozenset[str]] = {
             "cancel_on_disconnect",
             "receipts",
             "heartbeat",
+            "dead_man",
+            "resume",
+            "incarnation",
             "request",
         }
     ),
@@ -400,30 +400,3 @@ def request_mark(request: Request) -> str | int | None:
         f"request must be a whole number or text of at most {CLIENT_TEXT_BYTES} characters",
     )
     return None
-
-
-def logon_options(request: Request, heartbeat_s: float) -> dict[str, Any]:
-    """What a logon asks for, defaults filled in; Refusal for what it must not ask."""
-    account, token = text_of(request, "account"), text_of(request, "token")
-    for key, value in (("account", account), ("token", token)):
-        if key not in request.keys:
-            request.refuse(RejectCode.BAD_FIELD, f"{key} is missing")
-        elif value == "":
-            request.refuse(RejectCode.BAD_FIELD, f"{key} must not be empty")
-    name = text_of(request, "session") or DEFAULT_SESSION
-    try:
-        pack_name(name)
-    except ValueError:
-        request.refuse(
-            RejectCode.BAD_FIELD, "session must be 1 to 8 printable ASCII characters without blanks"
-        )
-    options = {
-        "account": account, "token": token, "session": name,
-        "text_ids": bool(listed_of(request, "ids", {"integer": 0, "text": 1})),
-        "close_flags": DISCONNECT_FLAGS[listed_of(request, "cancel_on_disconnect", {"none": 0,
-        "day": 1, "all": 2}) or 0],
-        "receipts": truth_of(request, "receipts"),
-        "heartbeat_s": integer_key(request, "heartbeat", 1, 60, 0) or heartbeat_s,
-    }  # fmt: skip
-    request.raise_lowest()
-    return options

@@ -6,6 +6,7 @@ Hot in `on_bytes` and `pump`, cold elsewhere. A Client is one connection.
               lines the fast path leaves -> request_of -> checks -> push, or a reject
     events -> Codec.encode -> reports per session
               ACCOUNT, LISTED, ... -> SessionTable, Directory
+    log    -> reports that a session missed, or that the ring no longer has (gateway/desk_log.py)
 
 Nothing waits inside: a client whose lines cannot be handled now (ring full, session being opened,
 too many slow lines in one go, gateway half a ring behind) keeps its bytes in `backlog`, is not read
@@ -21,22 +22,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any, cast
 
 from engine.counters import HISTOGRAM_WORDS, State
-from engine.records import EventKind, Reason, RejectCode
+from engine.records import RejectCode
 from engine.shm_ring import CommandRings, EventRings
-from gateway.codec import IDLE, LAPPED, MORE, RECEIVE_BYTES, SLOW, SPECIAL, UNKNOWN, Codec
+from gateway.codec import IDLE, RECEIVE_BYTES, SLOW, Codec
 from gateway.codec_fields import Request
 from gateway.codec_slow import COMMANDS, request_mark, request_of
 from gateway.codec_tables import BOOK, HEARTBEAT, INSTRUMENTS, LOGON, LOGOUT, TEST_REQUEST
 from gateway.connection import Client
+from gateway.desk_base import TICK_S, Later
+from gateway.desk_log import Aside, run_now
 from gateway.desk_orders import AHEAD_MAX, OrderDesk
 from gateway.errors import Refusal
 from gateway.parts import HISTOGRAM_LABELS, GatewayParts
 from gateway.queries import limits_table, throttle_table
-from gateway.session import Session, Stage
+from gateway.session import NS, Session, Stage
 from gateway.state import (
     H_HISTOGRAM_BASE,
     H_LINE_END,
@@ -45,16 +47,15 @@ from gateway.state import (
     H_TOTAL_LINES,
     H_TOTAL_LOST,
     H_TOTAL_REPORTS,
-    S_UP,
 )  # fmt: skip
 
-TICK_S = 0.1
 BULK_BYTES = 4096  # a receive of more is a bulk sender's
 SLOW_LINES_MAX = 8  # 0.1 to 0.3 ms of Python, then it is another client's turn
 OVERSIZE_BYTES_MAX = 1 << 16
 STRANGER_REFUSALS_MAX = 20  # refused lines before logon
 PUMP_ROUNDS_MAX = 16
 STALL_S = 5.0  # a client whose reports pile up this long is dropped: it reads under 10 kB/s
+KEEPS_PER_TIME = 4  # SESSION_KEEPs in a dead-man time, at most
 SPIN_NS = 10_000
 SPIN_COMMANDS_MAX = 8  # more at once is a bulk sender: it does not wait for the first answer
 (ROUND_TRIP,) = HISTOGRAM_LABELS
@@ -70,10 +71,8 @@ assert RECEIVE_BYTES > OVERSIZE_BYTES_MAX
 class Desk(OrderDesk):
     """All clients of one gateway."""
 
-    def __init__(
-        self, parts: GatewayParts, call_later: Callable[[float, Callable[[], None]], object]
-    ) -> None:
-        super().__init__(parts, call_later)
+    def __init__(self, parts: GatewayParts, call_later: Later, aside: Aside = run_now) -> None:
+        super().__init__(parts, call_later, aside)
         self.waiting: deque[Client] = deque()  # with a backlog
         self.gated = False
         if parts.command_rings is not None:
@@ -91,36 +90,25 @@ class Desk(OrderDesk):
             self.parts.port,
             self.parts.reconnect,
         )
+        self._waits_end()
+        self.laps.clear()
         for client in [c for c in self.clients if c.session is not None and c.session.row]:
             self.drop(client, "the exchange was started anew: log on again", tell_shards=False)
         self.parts = parts
         self._context(commands.shards)
         self.codec = Codec(self.config, self.state, commands, events, self.buffer)
-        self.codec.attach(parts.producer, parts.reader, list(parts.shard_fds))
+        self.codec.attach(
+            parts.producer, parts.reader, list(parts.shard_fds), logs=parts.logs is not None
+        )
         self.directory.load(parts.tops)
         if parts.next_logon is not None:
             self.sessions.next_logon = parts.next_logon
         self.sessions.attach(self.state, self.codec, self.limits.sessions_max + 1)
-        self.shards_poll()
-
-    def shards_poll(self) -> None:
-        """Ask which shards are up."""
-        if self.codec is None:
-            return
-        up = self.parts.shard_up
         for shard in range(self.shards):
-            place, now_up = self.state.shard_base(shard) + S_UP, up is None or bool(up(shard))
-            if now_up and not self.view[place]:
-                self.view[place] = 1
-                self.directory.load(self.parts.tops)
-                self.sessions.shard_found(shard, time.monotonic_ns())
-            elif not now_up and self.view[place]:
-                self.view[place] = 0
-                for session in self.sessions.shard_lost(shard):
-                    self._welcome(session)
-        if self.any_shard_usable():
-            for session in [s for s in self.sessions.by_logon.values() if s.stage is Stage.WAITING]:
-                self._open(session.client, session)
+            self._names_load(shard)
+        if parts.successor:
+            self.sessions.producer_reset()
+        self.shards_poll()
 
     # ------------------------------------------------------------------------------- bytes in
     def on_connect(self, client: Client) -> None:
@@ -343,10 +331,18 @@ class Desk(OrderDesk):
 
     # ----------------------------------------------------------------------------- events out
     def pump(self, spin_ns: int = 0) -> bool:
-        """Send the reports of all new events; returns whether there were any."""
-        codec = self.codec
-        if codec is None:
+        """Send the reports of all new events, and what is due from the logs; returns whether there
+        was anything.
+        """
+        if self.codec is None:
             return False
+        found = self._rounds(self.codec, spin_ns)
+        if self.behind or self.laps:
+            found = self.log_turn() or found
+            self.gated = self.gated or bool(self.laps)
+        return found
+
+    def _rounds(self, codec: Codec, spin_ns: int) -> bool:
         any_found = False
         for _ in range(PUMP_ROUNDS_MAX):
             status = codec.encode(spin_ns)
@@ -362,46 +358,6 @@ class Desk(OrderDesk):
         self.gated = codec.behind() > codec.events.capacity // 2
         return True
 
-    def _deliver(self, row: int, data: memoryview) -> None:
-        session = self.sessions.by_row[row]
-        if session is None:
-            return
-        if session.stage is Stage.LIVE:
-            session.client.send(data)
-            return
-        session.pending.append(bytes(data))
-        session.pending_bytes += len(data)
-        if session.pending_bytes > self.limits.output_bytes_max:
-            self.overflow(session.client)
-
-    def _event(self, status: int) -> None:
-        # What the encoder stopped for.
-        if status == MORE:
-            return
-        shard, event = self.rings.special()
-        if status == LAPPED:
-            self.directory.load(self.parts.tops)
-        elif status == UNKNOWN:
-            if not self.directory.load(self.parts.tops) or not self.directory.has(
-                int(event["symbol_id"])
-            ):
-                self.directory.placeholder(int(event["symbol_id"]))
-        elif status == SPECIAL:
-            kind = int(event["kind"])
-            if kind == EventKind.LISTED:
-                name = bytes(event["text"][:8]).rstrip(b"\0").decode("ascii")
-                self.directory.add(
-                    int(event["symbol_id"]),
-                    name,
-                    int(event["amount"]),
-                    int(event["amount2"]),
-                    int(event["px2"]),
-                )
-            elif kind == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_OPENED:
-                self._opened(shard, event)
-            elif kind == EventKind.REJECTED:
-                self._open_refused(shard, event)
-
     # ----------------------------------------------------------------------------------- time
     def tick(self) -> None:
         """Every TICK_S: deadlines, heartbeats, shards that come and go, counters."""
@@ -413,8 +369,11 @@ class Desk(OrderDesk):
             if client.stalled and self.ticks - client.stalled > STALL_S * per_s:
                 self.overflow(client)
                 continue
+            if session is not None and session.dead_man_ns and session.slots:
+                self._life_show(client, session)
             if session is None or session.stage is Stage.OPENING:
-                if self.ticks - client.born > deadline and not client.judging:
+                resuming = session is not None and session.behind is not None
+                if self.ticks - client.born > deadline and not (client.judging or resuming):
                     self.drop(client, f"no logon within {limits.logon_deadline_s:g} s")
                 continue
             beat = session.heartbeat_s * per_s
@@ -424,7 +383,21 @@ class Desk(OrderDesk):
                 self.say(client, {"type": "heartbeat", "ts": time.time_ns()})
         self.sessions.closes_flush(time.monotonic_ns())
         self.shards_poll()
+        self.log_turn()
         self._count()
+
+    def _life_show(self, client: Client, session: Session) -> None:
+        # Tell the shards that the client lives: at most each quarter of its dead-man time, if
+        # anything was heard from it since. Silence while we do not read it is not its own.
+        held = client.backlog is not None and not client.stalled
+        unread = held or session.stage is Stage.OPENING
+        for shard in session.slots:
+            last = session.kept.setdefault(shard, self.ticks)  # its opening was the first
+            if not self.shard_usable(shard) or (client.heard < last and not unread):
+                continue
+            if (self.ticks - last) * TICK_S * NS * KEEPS_PER_TIME >= session.dead_man_ns:
+                if self.sessions.keep(session, shard, time.monotonic_ns()):
+                    session.kept[shard] = self.ticks
 
     def _count(self) -> None:
         block = self.parts.counters

@@ -1,8 +1,9 @@
 """The order desk, ground floor: what it works with, how it speaks, and how a connection ends.
 Sans-I/O.
 
-Cold. Four floors, each a class on top of the one below: DeskBase, LogonDesk (who is logged on),
-OrderDesk (what a command must pass), Desk (bytes, events, time). gateway/desk.py tells the whole.
+Cold. Five floors, each a class on top of the one below: DeskBase, LogonDesk (who is logged on),
+LogDesk (events out, missed reports), OrderDesk (what a command must pass), Desk (bytes, time).
+gateway/desk.py tells the whole.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from gateway.queries import Queries
 from gateway.session import Admission, SessionTable
 from gateway.state import S_UP, GatewayState, make_state
 
+TICK_S = 0.1
 COUNTS = (
     "slow_lines", "rejects", "busy", "throttled", "output_overflows", "takeovers", "logon_failures",
-    "deferrals",
+    "deferrals", "resumes", "resumes_refused",
 )  # fmt: skip
+Later = Callable[[float, Callable[[], None]], object]
 OFF_DUTY = "no shard is running; requests are refused until one is"
 
 
 class DeskBase:
     """Parts, state and voice of a desk."""
 
-    def __init__(
-        self, parts: GatewayParts, call_later: Callable[[float, Callable[[], None]], object]
-    ) -> None:
+    def __init__(self, parts: GatewayParts, call_later: Later) -> None:
         self.parts, self.config = parts, parts.config
         self.limits = parts.config.gateway
         self.call_later = call_later
@@ -75,6 +76,13 @@ class DeskBase:
     def shard_usable(self, shard: int) -> bool:
         """Whether the shard was up when last asked."""
         return bool(self.view[self.state.shard_base(shard) + S_UP])
+
+    def full_reason(self, shard: int) -> str:
+        """Why a shard's ring has no room."""
+        if not self.rings.gated(shard):
+            return "a queue is full"
+        words = self.parts.gate_reason(shard) if self.parts.gate_reason is not None else ""
+        return f"shard {shard} takes nothing for the moment" + (f": {words}" if words else "")
 
     # --------------------------------------------------------------------------------- speaking
     def say(self, client: Client, message: dict[str, Any]) -> None:

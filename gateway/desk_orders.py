@@ -1,4 +1,4 @@
-"""The order desk, second floor: what a command must pass before it goes into a ring. Sans-I/O.
+"""The order desk, third floor: what a command must pass before it goes into a ring. Sans-I/O.
 
 Cold: only lines that the fast path left come here; it makes the same checks
 (gateway/codec_command.py). Order (RULES §1): 1xx, 3xx and what else the line alone tells are found
@@ -20,7 +20,7 @@ from engine.records import RejectCode
 from gateway.codec_fields import Request
 from gateway.connection import Client
 from gateway.desk_base import OFF_DUTY
-from gateway.desk_logon import LogonDesk
+from gateway.desk_log import LogDesk
 from gateway.errors import Refusal
 from gateway.session import Session
 from gateway.state import (
@@ -39,12 +39,14 @@ FULL_WAIT_NS = 250_000_000
 AHEAD_MAX = 1024  # commands; with about 1.5 reports of 230 bytes each a third of output_bytes_max
 
 
-class OrderDesk(LogonDesk):
+class OrderDesk(LogDesk):
     """Commands on the slow path."""
 
     def _command(self, client: Client, session: Session, request: Request) -> bool:
         # Checks that need the session, then the rings; True when the line has to wait.
         self._authority(session, request)
+        if not all(map(self.shard_usable, request.shards)):
+            self.shards_poll()  # it may have come back since the last tick
         down = [
             s
             for s in request.shards
@@ -54,11 +56,11 @@ class OrderDesk(LogonDesk):
         latch = self.view[session.base + R_LATCH] if session.row else 0
         latched = client_id > latch > 0
         up = [s for s in request.shards if s not in down]
-        full = False
+        full = None
         if not request.refusals and not latched:
             if any(self._holding(shard, 1) for shard in up):
                 return True
-            full = any(self.rings.room(shard) < 1 for shard in up)
+            full = next((shard for shard in up if self.rings.room(shard) < 1), None)
         if not self._charge(client, request.is_cancel):
             request.refuse(RejectCode.THROTTLED, "more requests than the account's class allows")
         if client.closed:
@@ -68,14 +70,12 @@ class OrderDesk(LogonDesk):
         elif latched:
             text = f"id {latch} was refused BUSY: send it again first"
             self._refuse(client, request, Refusal(RejectCode.BUSY, text))
-        elif full:
-            if client_id and session.row:
+        elif full is not None:
+            # One that was used already can be overtaken by nobody, and may not be sent again.
+            if session.row and client_id > self.view[session.base + R_LAST_ID]:
                 self.view[session.base + R_LATCH] = client_id
-            self._refuse(
-                client,
-                request,
-                Refusal(RejectCode.BUSY, "a queue is full; no id was used, send it again"),
-            )
+            text = f"{self.full_reason(full)}; no id was used, send it again"
+            self._refuse(client, request, Refusal(RejectCode.BUSY, text), full)
         else:
             self._send(client, session, request, up, down)
         return False
@@ -117,12 +117,8 @@ class OrderDesk(LogonDesk):
                 if client_id:
                     view[slot + 1] = max(view[slot + 1], client_id)
             else:  # gated this very moment
-                self._refuse(
-                    client,
-                    request,
-                    Refusal(RejectCode.BUSY, f"the queue of shard {shard} is full"),
-                    shard,
-                )
+                refusal = Refusal(RejectCode.BUSY, self.full_reason(shard))
+                self._refuse(client, request, refusal, shard)
         for shard in down:
             text = (
                 f"shard {shard} is not running; the id is used up"

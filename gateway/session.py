@@ -5,14 +5,20 @@ Cold, except for the words of gateway/state.py that it sets up and both codecs u
 
     WAITING     token good, but no shard is running: requests are refused 905
     OPENING     SESSION_OPEN sent; lines that arrive are kept until every shard that is up has
-                answered
-    LIVE        trades
+                answered, and missed reports asked for are found in the event log
+    LIVE        trades; while `behind` is set, missed reports go out first (gateway/desk_log.py)
     CLOSED      gone; SESSION_CLOSE was sent, or waits in `close_queue` until the ring has room: a
                 close is never dropped
 
 A later logon of the same (account, name), here or at another gateway, is seen as an ACCOUNT event:
 the older connection is told and closed, without SESSION_CLOSE (the shard would ignore it). Throttle
 buckets outlive the connection: reconnecting does not refill them.
+
+A shard that went down and comes back knows its sessions: they are in its journal, and what was in
+its ring is run once. So nothing is opened a second time. A SESSION_OPEN that was under way is
+answered late; one that found no room, or no shard, is sent when there is one. Sessions that were
+open are shown to the returned shard with SESSION_KEEP, which it refuses if it does not know them:
+then the connection ends, and a new logon clears things up.
 
 Bounds: sessions_max rows, ROWS_PER_ACCOUNT_MAX per account, pending reports of an OPENING session
 count as output. Buckets are kept per (account, name) that ever logged on: the shard bounds those by
@@ -35,11 +41,14 @@ from gateway.codec_text import json_name
 from gateway.errors import Refusal
 from gateway.state import (
     C_ACCOUNT,
+    C_AMOUNT,
     C_FLAGS,
+    C_ID,
     C_KIND,
     C_LOGON,
     C_SESSION,
     H_ACCOUNT_BASE,
+    H_PRODUCER,
     R_ACCOUNT,
     R_CANCEL_HARD_NS,
     R_CANCEL_HARD_TAT,
@@ -68,6 +77,7 @@ from gateway.state import (
 
 if TYPE_CHECKING:
     from gateway.codec import Codec
+    from gateway.resume import Behind
 
 NS = 1_000_000_000
 TATS = (R_ORDER_TAT, R_CANCEL_TAT, R_ORDER_HARD_TAT, R_CANCEL_HARD_TAT)
@@ -110,10 +120,18 @@ class Session:
     opens: dict[int, int] = field(default_factory=dict)  # shard -> producer_seq of the SESSION_OPEN
     slots: dict[int, int] = field(default_factory=dict)  # shard -> session slot there
     seq: dict[int, int] = field(default_factory=dict)  # shard -> account_seq at logon
-    pending: list[bytes] = field(default_factory=list)  # reports that came before the logon answer
+    opened: dict[int, int] = field(default_factory=dict)  # shard -> out_seq of the event of that
+    pending: list[bytes] = field(default_factory=list)  # reports that something else goes before
     pending_bytes: int = 0
     mark: str | int | None = None  # `request` of its logon
     open_everywhere: int = 0  # last id of a command that went to all shards
+    resume: dict[int, int] | None = None  # shard -> last report the client has seen
+    stated: int | None = None  # the incarnation it saw them in
+    incarnation: int = 0  # what the shards say it is
+    decided: set[int] = field(default_factory=set)  # shards whose missed reports are known
+    behind: Behind | None = None
+    dead_man_ns: int = 0
+    kept: dict[int, int] = field(default_factory=dict)  # shard -> tick of the last SESSION_KEEP
 
     @property
     def live(self) -> bool:
@@ -139,6 +157,8 @@ class SessionTable:
         self.free_rows: list[int] = []
         self.counts: dict[int, int] = {}  # account -> sessions
         self.opening: dict[tuple[int, int], Session] = {}  # (shard, producer_seq)
+        self.shown: dict[tuple[int, int], Session] = {}  # (shard, producer_seq) of a SESSION_KEEP
+        self.unsent: list[tuple[Session, int]] = []  # SESSION_OPENs that found no shard or no room
         self.buckets: dict[tuple[int, str], tuple[int, ...]] = {}
         self.close_queue: deque[tuple[int, dict[int, int]]] = deque()
         self.attached = False
@@ -146,6 +166,7 @@ class SessionTable:
     def attach(self, state: GatewayState, codec: Codec, rows: int) -> None:
         """The shards are there: sessions get rows."""
         self.state, self.codec, self.attached = state, codec, True
+        self.opening, self.shown, self.unsent = {}, {}, []
         self.by_row = [None] * rows
         self.free_rows = list(range(rows - 1, 0, -1))
 
@@ -171,39 +192,47 @@ class SessionTable:
                 RejectCode.BUSY,
                 f"the account has {ROWS_PER_ACCOUNT_MAX} sessions here, no more fit",
             )
-        session = Session(account, options["session"], self.next_logon(), options["text_ids"],
-        options["receipts"],
-                          options["close_flags"], options["heartbeat_s"], client)  # fmt: skip
+        session = Session(
+            account=account, name=options["session"], logon=self.next_logon(), client=client,
+            text_ids=options["text_ids"], receipts=options["receipts"],
+            close_flags=options["close_flags"], heartbeat_s=options["heartbeat_s"],
+            resume=options["resume"], stated=options["incarnation"],
+            dead_man_ns=options["dead_man_ns"],
+        )  # fmt: skip
         self.by_logon[session.logon] = session
         self.by_owner.setdefault((account.account, session.name), []).append(session)
         self.counts[account.account] = self.counts.get(account.account, 0) + 1
         return session
 
     def open(self, session: Session, now_ns: int) -> None:
-        """Send SESSION_OPEN to every shard that is up; Refusal 901 when a ring is full (nothing was
-        sent then).
-        """
-        if self.codec.rooms() < 1:
-            raise Refusal(RejectCode.BUSY, "a queue is full; log on again in a moment")
+        """Send SESSION_OPEN to every shard that is up."""
+        self.closes_flush(now_ns)
         self._row_take(session)
         session.stage = Stage.OPENING
         for shard in range(self.state.shards):
-            if self._up(shard):
-                self.open_at(session, shard, now_ns)
+            if not self._up(shard) or not self._open_at(session, shard, now_ns):
+                self.unsent.append((session, shard))
 
-    def open_at(self, session: Session, shard: int, now_ns: int) -> bool:
-        """Send SESSION_OPEN to one shard (also to one that came up later); False when its ring is
-        full.
-        """
+    def opens_send(self, now_ns: int) -> None:
+        """Send the SESSION_OPENs that found no shard or no room, where there is one now."""
+        waiting, self.unsent = self.unsent, []
+        for session, shard in waiting:
+            if session.stage is Stage.CLOSED:
+                continue
+            if not self._up(shard) or not self._open_at(session, shard, now_ns):
+                self.unsent.append((session, shard))
+
+    def _open_at(self, session: Session, shard: int, now_ns: int) -> bool:
+        # False when its ring is full.
         words = {
             C_KIND: int(CommandKind.SESSION_OPEN), C_ACCOUNT: session.account.account,
-            C_LOGON: session.logon,
-            C_FLAGS: session.close_flags,
+            C_LOGON: session.logon, C_FLAGS: session.close_flags, C_AMOUNT: session.dead_man_ns,
         }  # fmt: skip
         sequence = self.codec.push(shard, words, session.name.encode("ascii"), now_ns)
         if sequence:
             session.opens[shard] = sequence
-            session.unanswered.add(shard)
+            if session.stage is Stage.OPENING:
+                session.unanswered.add(shard)
             self.opening[shard, sequence] = session
         return sequence != 0
 
@@ -240,7 +269,7 @@ class SessionTable:
 
     # ------------------------------------------------------------------------ answers of the shards
     def answered(self, shard: int, event: Any) -> tuple[Session | None, list[Session]]:
-        """Take an ACCOUNT event that opened a session: (ours that is now complete, ours that it
+        """Take an ACCOUNT event that opened a session: (ours that this shard answered, ours that it
         took over).
         """
         name, slot, logon = (
@@ -249,28 +278,30 @@ class SessionTable:
             int(event["amount"]),
         )
         account = int(event["account"])
-        self._name_note(shard, slot, name)
+        self.name_note(shard, slot, name)
         older = [
             session for session in self.by_owner.get((account, name), ()) if session.logon < logon
         ]
         session = self.by_logon.get(logon)
         if session is None:
-            orphan = self.opening.pop((shard, int(event["receipt_producer_seq"])), None)
-            if orphan is not None and orphan.logon == logon:
-                self._close_at(
-                    orphan, shard, slot
-                )  # its connection ended while it was being opened
+            self._orphan_close(shard, slot, logon)
             return None, older
         self.opening.pop((shard, session.opens.get(shard, 0)), None)
         self._row_answered(session, shard, event)
-        return (session if self._complete(session) else None), older
+        return session, older
 
-    def _complete(self, session: Session) -> bool:
-        if session.unanswered or session.stage is not Stage.OPENING:
-            return False
+    def _orphan_close(self, shard: int, slot: int, logon: int) -> None:
+        # Its connection ended while it was being opened. An event of the log has no producer_seq:
+        # the logon number tells as well.
+        for key, orphan in list(self.opening.items()):
+            if key[0] == shard and orphan.logon == logon:
+                del self.opening[key]
+                self._close_at(orphan, shard, slot)
+
+    def go_live(self, session: Session) -> None:
+        """It may trade from now on."""
         session.stage = Stage.LIVE
         self.state.view[session.base + R_STATE] = ROW_LIVE
-        return True
 
     def shard_lost(self, shard: int) -> list[Session]:
         """A shard went down: nobody waits for its answer any more. Returns the sessions that became
@@ -279,17 +310,24 @@ class SessionTable:
         waiting = [s for s in self.by_logon.values() if shard in s.unanswered]
         for session in waiting:
             session.unanswered.discard(shard)
-        return [session for session in waiting if session.slots and self._complete(session)]
+        return [session for session in waiting if session.slots and not session.unanswered]
 
     def shard_found(self, shard: int, now_ns: int) -> None:
-        """A shard came up: sessions that do not have it yet are opened there."""
+        """A shard that was down is back: show it the sessions that it should know."""
+        self.shown = {key: session for key, session in self.shown.items() if key[0] != shard}
         for session in list(self.by_logon.values()):
-            if (
-                session.stage in (Stage.OPENING, Stage.LIVE)
-                and shard not in session.slots
-                and shard not in session.unanswered
-            ):
-                self.open_at(session, shard, now_ns)
+            if shard in session.slots:
+                sequence = self.keep(session, shard, now_ns)
+                if sequence:
+                    self.shown[shard, sequence] = session
+
+    def keep(self, session: Session, shard: int, now_ns: int) -> int:
+        """Send SESSION_KEEP to one shard; 0 when its ring is full."""
+        words = {
+            C_KIND: int(CommandKind.SESSION_KEEP), C_ACCOUNT: session.account.account,
+            C_LOGON: session.logon, C_SESSION: session.slots[shard],
+        }  # fmt: skip
+        return self.codec.push(shard, words, b"", now_ns)
 
     def _row_answered(self, session: Session, shard: int, event: Any) -> None:
         view, base, slot, last_id = (
@@ -304,12 +342,15 @@ class SessionTable:
             view[head] = base
         session.slots[shard] = slot
         session.seq[shard] = int(event["account_seq"])
+        session.opened[shard] = int(event["out_seq"])
+        session.incarnation = max(session.incarnation, int(event["amount2"]))
         session.unanswered.discard(shard)
         view[base + R_SHARDS + 2 * shard] = slot
         view[base + R_SHARDS + 2 * shard + 1] = last_id
         view[base + R_LAST_ID] = max(view[base + R_LAST_ID], last_id)
 
-    def _name_note(self, shard: int, slot: int, name: str) -> None:
+    def name_note(self, shard: int, slot: int, name: str) -> None:
+        """Learn the name of a session slot: reports carry it."""
         if 0 < slot <= self.config.shard.sessions_max:
             place = self.state.name_base(shard, slot)
             low, high, size = json_name(name)
@@ -320,8 +361,11 @@ class SessionTable:
             )
 
     def refused(self, shard: int, event: Any) -> Session | None:
-        """The session whose SESSION_OPEN a shard rejected with this event, if it is one of ours."""
-        session = self.opening.pop((shard, int(event["receipt_producer_seq"])), None)
+        """The session whose SESSION_OPEN or SESSION_KEEP a shard rejected with this event, if it is
+        one of ours.
+        """
+        key = shard, int(event["receipt_producer_seq"])
+        session = self.opening.pop(key, None) or self.shown.pop(key, None)
         if session is None or session.stage is Stage.CLOSED:
             return None
         return session
@@ -352,6 +396,16 @@ class SessionTable:
             C_LOGON: session.logon, C_SESSION: slot,
         }  # fmt: skip
         self.close_queue.append((shard, words))
+
+    def producer_reset(self) -> None:
+        """What a dead predecessor opened closes after the grace time, unless it logs on again. Goes
+        before every SESSION_OPEN of ours.
+        """
+        words = {
+            C_KIND: int(CommandKind.PRODUCER_RESET), C_ID: self.state.view[H_PRODUCER],
+            C_AMOUNT: int(self.config.gateway.session_grace_s * NS),
+        }  # fmt: skip
+        self.close_queue.extend((shard, words) for shard in range(self.state.shards))
 
     def closes_flush(self, now_ns: int) -> None:
         """Send waiting SESSION_CLOSEs, oldest first, as far as the rings have room."""

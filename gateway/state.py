@@ -92,6 +92,7 @@ C_SIDE, C_ORDER_TYPE, C_TIF, C_FLAGS, C_TARGET_ID, C_TAG, C_RECEIPT_TS = (
     110,
 )
 C_SESSION, C_LOGON, C_ACCOUNT, C_ROW = 111, 112, 113, 114
+C_AMOUNT = 115  # only what Python pushes has one
 C_TEXT = 116  # 5 words hold the 36 bytes
 C_END = C_TEXT + -(-CLIENT_TEXT_BYTES // 8)
 HEADER_WORDS = 128
@@ -100,6 +101,8 @@ assert C_END <= HEADER_WORDS
 # ------------------------------------------------------------------------------- rows
 SHARD_WORDS = 16
 S_RING, S_POSITION, S_CONSUMER, S_FD, S_UP, S_CURSOR, S_PUBLISHED = 0, 1, 2, 3, 4, 5, 6
+S_LOG = 7  # 1: the shard has an event log
+S_LAPPED = 8  # 1: the ring came round; the log is read until the cursor is in the ring again
 
 R_STATE, R_ACCOUNT, R_LOGON, R_NEXT, R_FLAGS, R_LAST_ID, R_LATCH, R_NAME = 0, 1, 2, 3, 4, 5, 6, 7
 R_ORDER_TAT, R_CANCEL_TAT, R_ORDER_HARD_TAT, R_CANCEL_HARD_TAT = 8, 9, 10, 11

@@ -29,6 +29,8 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import uvloop
@@ -36,7 +38,8 @@ import uvloop
 from engine.counters import State
 from gateway.codec import Codec
 from gateway.connection import Client
-from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, TICK_S, Desk
+from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, Desk
+from gateway.desk_base import TICK_S
 from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS, GatewayParts
 
 __all__ = ["COUNTER_LABELS", "HISTOGRAM_LABELS", "Gateway", "GatewayParts", "serve_gateway"]
@@ -156,7 +159,8 @@ class Gateway:
 
     def __init__(self, parts: GatewayParts, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.config = loop, parts.config
-        self.desk = Desk(parts, loop.call_later)
+        self.readers: ThreadPoolExecutor | None = None  # of event logs, one thread
+        self.desk = Desk(parts, self._later, self._aside)
         self.room = self.desk.buffer.room
         self.mode = parts.config.idle
         self.polling = False  # _poll is scheduled
@@ -169,6 +173,31 @@ class Gateway:
         self._watch()
 
     # -------------------------------------------------------------------------- sleeping and waking
+    def _later(self, delay_s: float, call: Callable[[], None]) -> None:
+        # What the desk has put off may give somebody his turn: look around behind it.
+        def called() -> None:
+            call()
+            self.awake()
+
+        self.loop.call_later(delay_s, called)
+
+    def _aside(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        # Read a log in a thread: a disk may take its time, a segment to be looked through 50 ms.
+        def came(result: Any) -> None:
+            then(result)
+            self.awake()
+
+        def done(future: Future[Any]) -> None:
+            if future.cancelled():
+                return
+            error = future.exception()
+            result = error if error is not None else future.result()
+            self.loop.call_soon_threadsafe(came, result)
+
+        if self.readers is None:
+            self.readers = ThreadPoolExecutor(1, "ringbook-log")
+        self.readers.submit(work).add_done_callback(done)
+
     def _watch(self) -> None:
         if self.desk.codec is None:
             return
@@ -284,6 +313,8 @@ class Gateway:
             stopping.cancel()
             self.server.close()
             await self._drain()
+            if self.readers is not None:
+                self.readers.shutdown(cancel_futures=True)
             if self.reader_fd >= 0:
                 self.loop.remove_reader(self.reader_fd)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Client": "gateway.client",
     "AsyncClient": "gateway.client_async",
+    "ResumeState": "gateway.client_state",
     "LocalExchange": "engine.local",
 }
 _HOME |= dict.fromkeys(
@@ -26,10 +27,15 @@ _HOME |= dict.fromkeys(
         "RingbookError",
         "NetworkError",
         "ConnectionLost",
+        "LoggedOut",
         "RequestTimeout",
         "ProtocolError",
         "ExchangeError",
         "AuthenticationError",
+        "ResumeRefused",
+        "ResumeTooOld",
+        "ResumeAhead",
+        "WrongIncarnation",
         "AccountBlocked",
         "RateLimitExceeded",
         "BadSymbol",

@@ -61,7 +61,7 @@ HAPPENED = {
     EventKind.SUMMARY: "end of a mass cancel or page",
     EventKind.ACCOUNT: "a session of the account opened or closed",
 }
-VOLATILE = ("ts", "receipt", "in_ts")
+VOLATILE = ("ts", "receipt", "in_ts", "incarnation")
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

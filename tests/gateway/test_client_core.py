@@ -29,6 +29,7 @@ from gateway.client_errors import (
     error_of,
 )
 from gateway.client_reports import Booked, Canceled, Fill, Gap, Order, Status
+from gateway.client_state import ResumeState
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -254,6 +255,81 @@ def test_a_book_has_exact_levels() -> None:
 
 
 # ------------------------------------------------------------------------- reports and sequence
+STATE = ResumeState("demo", "main", 3, {0: 17, 1: 4})
+
+
+def came_back(seq: dict[str, int], **more: Any) -> Desk:
+    """A desk that has resumed from STATE; the shards' answers are `seq`."""
+    desk = Desk(resume=STATE, **more)
+    desk.ask(desk.core.log_on())
+    desk.say(
+        type="logon", account="demo", session="main", ids="integer", shards=2, last_id=40, seq=seq,
+        incarnation=3, request=desk.mark,
+    )  # fmt: skip
+    return desk
+
+
+def test_n2_client_states_what_it_saw_and_counts_on_from_there() -> None:
+    desk = came_back({"0": 20, "1": 5}, dead_man=2.5)
+    line = desk.sent[0]
+    assert (line["resume"], line["incarnation"], line["dead_man"]) == ("0:17,1:4", 3, 2.5)
+    assert desk.core.seq == {0: 17, 1: 5}  # shard 1: nothing but the logon itself
+    assert not desk.core.resumed
+    for seq in (18, 19):
+        desk.say(type="booked", seq=seq, shard=0)
+    assert desk.core.resumed
+    assert desk.core.state == ResumeState("demo", "main", 3, {0: 20, 1: 5})
+    desk.say(type="booked", seq=21, shard=0)
+    desk.say(type="booked", seq=6, shard=1)
+    assert desk.core.gaps == []
+
+
+def test_n2_number_of_the_logon_is_no_gap_and_missing_ones_around_it_are() -> None:
+    desk = came_back({"0": 20, "1": 9})
+    desk.say(type="booked", seq=23, shard=0)
+    desk.say(type="booked", seq=8, shard=1)
+    assert desk.core.gaps == [Gap(0, 18, 19), Gap(0, 21, 22), Gap(1, 5, 7)]
+
+
+def test_n2_shard_that_was_down_is_resumed_when_the_logon_is_told_again() -> None:
+    desk = came_back({"0": 20})
+    desk.say(type="booked", seq=18, shard=0)
+    desk.say(type="logon", shards=2, last_id=40, seq={"0": 20, "1": 7}, request=desk.mark)
+    assert desk.core.seq == {0: 18, 1: 4}
+    for seq, shard in ((19, 0), (5, 1), (6, 1), (8, 1)):
+        desk.say(type="booked", seq=seq, shard=shard)
+    assert (desk.core.gaps, desk.core.resumed) == ([], True)
+
+
+def test_n2_client_that_starts_anew_forgets_the_old_numbers() -> None:
+    desk = came_back({"0": 20, "1": 9})
+    desk.core.begin_again(resume=False)
+    desk.ask(desk.core.log_on())
+    assert not {"resume", "incarnation"} & desk.sent[-1].keys()
+    desk.say(type="logon", shards=2, last_id=0, seq={"0": 2, "1": 3}, incarnation=4,
+             request=desk.mark)  # fmt: skip
+    assert (desk.core.seq, desk.core.incarnation) == ({0: 2, 1: 3}, 4)
+
+
+def test_n4_only_what_nobody_has_heard_of_is_sent_again() -> None:
+    desk = logged_on()
+    talks = [desk.core.place(desk.core.order_line("AAPL", "buy", n, "10.00")) for n in (1, 2, 3)]
+    payloads = [next(talk).payload for talk in talks]
+    desk.say(type="accepted", seq=1, shard=0, id=41, order_id=1, session="main")
+    desk.core.suspend(ConnectionLost("gone"))
+    fourth = next(desk.core.place(desk.core.order_line("AAPL", "buy", 4, "10.00"))).payload
+    desk.core.begin_again()
+    desk.ask(desk.core.log_on())
+    assert desk.sent[-1]["resume"] == "0:1"
+    desk.say(type="logon", shards=1, last_id=42, seq={"0": 6}, request=desk.mark)
+    talks[0].close()
+    desk.core.receive(
+        b'{"type":"booked","seq":2,"shard":0,"id":41,"order_id":1,"session":"main"}\n'
+        b'{"type":"accepted","seq":3,"shard":0,"id":42,"order_id":2,"session":"main"}\n'
+    )
+    assert desk.core.taken_up() == payloads[2] + fourth
+
+
 def test_missing_numbers_are_gaps_per_shard() -> None:
     desk = logged_on(shards=2)
     for shard, seq in ((0, 1), (1, 1), (0, 4), (1, 2), (0, 5), (1, 5)):

@@ -31,6 +31,7 @@ from gateway.codec import IDLE, LAPPED, MORE, SPECIAL, UNKNOWN, Codec
 from gateway.codec_text import decimal_text, json_name
 from gateway.state import (
     H_ACCOUNT_BASE,
+    H_HALF,
     H_TOTAL_LAPS,
     H_TOTAL_LOST,
     R_FLAGS,
@@ -174,6 +175,62 @@ def test_reports_equal_the_reference(reports: Reports, fields: list[dict[str, An
     made = [make_event(account=1, **values) for values in fields]
     reports.publish(made)
     assert reports.all() == {1: [expected(event) for event in made]}
+
+
+def logged(made: list[Any]) -> Any:
+    """EVENT_SLOTs as the event log gives them: without their receipts."""
+    events = np.zeros(len(made), EVENT)
+    for name in EVENT.names:
+        events[name] = [slot[name] for slot in made]
+    return events
+
+
+@settings(
+    max_examples=20 if JIT_DISABLED else 200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(fields=st.lists(events, min_size=1, max_size=4))
+def test_n2_reports_of_logged_events_are_byte_for_byte_those_of_the_ring(
+    reports: Reports, fields: list[dict[str, Any]]
+) -> None:
+    if not reports.rows:
+        reports.session(1, 1, 1)
+    stamps = {"receipt_gateway_in": 5, "receipt_shard_in": 6, "receipt_shard_out": 7}
+    made = [make_event(account=1, **values, **stamps) for values in fields]
+    reports.publish(made)
+    assert reports.codec.encode() == IDLE
+    ((_, live),) = [(row, bytes(data)) for row, data in reports.codec.writes()]
+    done, data = reports.codec.reports_of(0, logged(made))
+    assert (done, bytes(data)) == (len(made), live)
+
+
+def test_n2_logged_events_stop_at_an_unknown_instrument_and_at_a_full_buffer(
+    reports: Reports,
+) -> None:
+    plain = {"kind": EventKind.BOOKED, "account": 1, "px": 100, "qty": 3, "session": 1}
+    made = [make_event(symbol_id=1, **plain), make_event(symbol_id=9, **plain)]
+    done, data = reports.codec.reports_of(0, logged(made))
+    assert (done, bytes(data).count(b"\n")) == (1, 1)
+    assert int(reports.codec.special()[1]["symbol_id"]) == 9
+    reports.desk.directory.add(9, "LATE", 10**7, 10**9, 2**31 - 1)
+    done, data = reports.codec.reports_of(0, logged(made))
+    assert (done, b"LATE" in bytes(data)) == (2, True)
+    longest = {**plain, "kind": EventKind.REJECTED, "code": 313, "text": b'"' * 36, "flags": 128}
+    made = [make_event(**longest) for _ in range(300)]
+    done, data = reports.codec.reports_of(0, logged(made))
+    assert (done, bytes(data).count(b"\n")) == (256, 256)
+    reports.view[H_HALF] = 20_000
+    done, data = reports.codec.reports_of(0, logged(made))
+    assert 30 < done == bytes(data).count(b"\n") < 100
+    assert len(data) < 20_000
+
+
+def test_event_that_tells_a_sessions_name_is_reported_with_it(reports: Reports) -> None:
+    reports.session(1, 1, 1)
+    told = {"kind": EventKind.ACCOUNT, "account": 1, "session": 7, "text": b'ne"w'}
+    reports.publish([make_event(**told), make_event(**{**told, "session": 2})])
+    got = [reports.encode()[1][1][0] for _ in range(2)]
+    assert [line["session"] for line in got] == ['ne"w', "second"]
 
 
 def test_account_event_is_reported_and_stops_the_call(reports: Reports) -> None:

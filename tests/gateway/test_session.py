@@ -166,6 +166,9 @@ def test_sessions_and_sessions_of_an_account_are_limited() -> None:
         "receipts": False,
         "close_flags": 0,
         "heartbeat_s": 1.0,
+        "dead_man_ns": 0,
+        "resume": None,
+        "incarnation": None,
     }
     for _ in range(50):
         table.create(ACCOUNTS[0], options, None)
@@ -456,6 +459,8 @@ def test_shard_that_comes_later_is_opened_for_sessions_that_are_there(three: Ben
     three.exchange.up[down] = True
     three.desk.tick()
     three.settle()
+    (again,) = three.heard(client)
+    assert (again["type"], set(again["seq"]), "text" in again) == ("logon", {"0", "1", "2"}, False)
     assert kinds(three.say(client, order(1))) == ["accepted", "booked"]
 
 

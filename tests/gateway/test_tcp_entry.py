@@ -401,7 +401,7 @@ def test_error_in_the_clock_ends_the_gateway() -> None:
 
 @pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
 def test_serving_compiles_nothing_beyond_the_warm_up() -> None:
-    for module in ("command", "decode", "encode", "rest"):
+    for module in ("command", "decode", "encode", "log", "rest"):
         importlib.import_module(f"gateway.codec_{module}")._warm_up()
 
     async def test(door: Door) -> None:
@@ -411,5 +411,5 @@ def test_serving_compiles_nothing_beyond_the_warm_up() -> None:
 
     through(test)
     found = {name: n for name, n in kernel_signatures().items() if name.startswith("gateway.")}
-    assert len(found) == 7
+    assert len(found) == 9
     assert set(found.values()) == {1}, found

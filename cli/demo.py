@@ -251,7 +251,8 @@ def command(
         raise CommandError(refusal)
     config = load(path, port=port)
 
-    from engine.topology import ROLES, print_progress, start_in_background
+    from engine.background import start_in_background
+    from engine.topology import ROLES, print_progress
     from engine.warmup import warm_roles
 
     warm_roles(set(ROLES), print_progress)

@@ -1,4 +1,4 @@
-"""`run.py doctor`: is this machine fit for the exchange? Cold; changes nothing.
+"""`run.py doctor`: is this machine fit for the exchange? Cold; leaves nothing behind.
 
 Each check gives a mark, a name and a sentence. `bad` means that the exchange will not run, `note`
 that it runs but something costs speed or room; the exit code is 1 if anything is bad.
@@ -177,6 +177,16 @@ def check_receive_buffer() -> Finding:
     return Finding("ok", "socket buffer", f"up to {most // 1024:,} KiB")
 
 
+def check_disk(config: "Config") -> Finding:
+    """Whether the data directory's file system keeps what it is told, and how quickly."""
+    from cli.doctor_disk import judge, look
+    from cli.up import data_directory
+
+    directory = data_directory(config)
+    mark, sentence = judge(config, directory, look(directory))
+    return Finding(mark, "data directory", sentence)
+
+
 def check_packages() -> Finding:
     """The packages the exchange stands on."""
     from importlib.metadata import PackageNotFoundError, version
@@ -198,7 +208,7 @@ def check_packages() -> Finding:
 def diagnose(config: "Config") -> list[Finding]:
     """Run all checks."""
     plain: list[Callable[[], Finding]] = [check_platform, check_cores, check_governor, check_limits]
-    with_config = [check_shared_memory, check_port, check_multicast]
+    with_config = [check_shared_memory, check_disk, check_port, check_multicast]
     findings = [check() for check in plain]
     findings += [check(config) for check in with_config]
     return [*findings, check_receive_buffer(), check_packages()]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.background import start_in_background
 from engine.config import Config, load_config
-from engine.topology import start_in_background
 from gateway.client import Client
 
 ROOT = Path(__file__).resolve().parents[2]

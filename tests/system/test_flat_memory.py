@@ -41,5 +41,5 @@ def test_memory_is_flat_over_ten_million_orders() -> None:
         for _ in range(RUNS):
             run()
         grown = {role: own_bytes(pid) - before[role] for role, pid in system.pids.items()}
-    assert set(grown) == {"shard", "gateway", "feed"}
+    assert set(grown) == {"shard", "gateway", "feed", "journal", "follow"}
     assert max(grown.values()) <= GROWTH_MAX, grown

@@ -1,98 +1,25 @@
 """Start, stop, death: real processes. Nothing is left behind, whoever dies and however."""
 
-import contextlib
-import dataclasses
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
+from engine.background import start_in_background
+from engine.child_parts import StartError
 from engine.children import PREFIX
-from engine.config import Config, GatewayLimits, Network, Rings, ShardLimits
+from engine.config import Journal
 from engine.instance import connect_instance
 from engine.segment import process_start_time
-from engine.topology import Handle, StartError, start_in_background
-
-SHM = Path("/dev/shm")
-WAIT_S = 60.0
+from tests.system.small import WAIT_S, Wire, children_of, running, segments_of, small_config, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # each starts real processes
-
-
-def small_config(name: str, feed_port: int, **changes: object) -> Config:
-    """An exchange of a few megabytes on ports of its own."""
-    shard = ShardLimits(orders_max=4096, levels_max=1024, symbols_max=32)
-    shard = dataclasses.replace(shard, slice_events=900, events_per_command_max=1024)
-    network = Network(port=0, feed_port=feed_port, directory_port=feed_port - 1)
-    config = Config(
-        instance=name, shard=shard, rings=Rings(event_capacity=8192, command_capacity=1024),
-        network=network, gateway=GatewayLimits(),
-    )  # fmt: skip
-    return dataclasses.replace(config, **changes).check()
-
-
-def segments_of(name: str) -> list[str]:
-    return [p.name for p in SHM.iterdir() if p.name.startswith(f"ringbook.{name}.")]
-
-
-def children_of(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(word) for word in path.read_text().split()]
-
-
-def until(condition: object, seconds: float = WAIT_S) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.01)
-    return False
-
-
-class Wire:
-    """A client that says lines and hears lines."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self.file = self.socket.makefile("rb")
-
-    def ask(self, **message: object) -> dict[str, object]:
-        self.socket.sendall(orjson.dumps(message) + b"\n")
-        return self.hear()
-
-    def hear(self) -> dict[str, object]:
-        while True:
-            line = self.file.readline()
-            if not line:
-                return {"type": "closed"}
-            answer: dict[str, object] = orjson.loads(line)
-            if answer["type"] != "heartbeat":
-                return answer
-
-    def logon(self, account: str = "demo", **more: object) -> dict[str, object]:
-        return self.ask(type="logon", account=account, token=account, **more)
-
-    def close(self) -> None:
-        self.file.close()
-        self.socket.close()
-
-
-@contextlib.contextmanager
-def running(
-    config: Config, roles: tuple[str, ...] = ("shard", "gateway", "feed")
-) -> Iterator[Handle]:
-    handle = start_in_background(config, roles)
-    try:
-        yield handle
-    finally:
-        handle.stop()
 
 
 def test_stop_ends_every_process_and_removes_every_segment() -> None:
@@ -101,8 +28,9 @@ def test_stop_ends_every_process_and_removes_every_segment() -> None:
         assert wire.logon()["type"] == "logon"
         assert wire.ask(symbol="AAPL", side="buy", qty=1, price="10", id=1)["type"] == "accepted"
         children = children_of(handle.process.pid)
-        assert len(children) == 3
-        assert len(segments_of("lifea")) == 5
+        assert len(children) == 5  # shard, gateway, feed, journal, follower
+        # commands, events, tops, counters, staging, the shard's state and its follower's
+        assert len(segments_of("lifea")) == 7
         started = time.monotonic()
         assert handle.stop() == 0
         assert time.monotonic() - started < 6
@@ -140,10 +68,10 @@ def test_second_instance_of_a_name_is_refused_and_the_first_goes_on(
 
 
 @pytest.mark.parametrize("role", ["shard", "gateway", "feed"])
-def test_death_of_a_child_stops_the_others_with_a_sentence(
+def test_without_a_journal_the_death_of_a_child_stops_the_others_with_a_sentence(
     role: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    handle = start_in_background(small_config("lifed", 19241))
+    handle = start_in_background(small_config("lifed", 19241, journal=Journal(mode="none")))
     victims = [
         pid
         for pid in children_of(handle.process.pid)

@@ -1,7 +1,7 @@
 """`run.py bench`: runs benchmarks, prints every figure beside its floor, stores them, writes the
 page in docs. Cold.
 
-    run.py bench [ring|book|wire-throughput|wire-latency|feed|start|micro|all]
+    run.py bench [ring|book|wire-throughput|wire-latency|feed|start|journal|recovery|micro|all]
                  [--json FILE] [--quick] [--save] [--idle MODE]
 
 The JSON is {"configuration": {...}, "rows": [{name, value, unit, floor, baseline, ratio, target,
@@ -26,7 +26,10 @@ from bench.system import IDLE
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BUSY_PROCESSES = 4  # generator, gateway, shard, feed
-NAMES = ("ring", "book", "wire-throughput", "wire-latency", "feed", "start", "micro")
+NAMES = (
+    *("ring", "book", "wire-throughput", "wire-latency", "feed", "start", "journal", "recovery"),
+    "micro",
+)
 
 
 def _group(name: str) -> Callable[[bool, str], list[Row]]:
@@ -55,6 +58,14 @@ def _group(name: str) -> Callable[[bool, str], list[Row]]:
         from bench.feed import bench_feed
 
         return bench_feed
+    if name == "journal":
+        from bench.journal import bench_journal
+
+        return bench_journal
+    if name == "recovery":
+        from bench.recovery import bench_recovery
+
+        return bench_recovery
     if name == "start":
         from bench.startup import bench_start
 

@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.background import start_in_background
 from engine.children import PREFIX
-from engine.config import Config
+from engine.config import Config, Journal
 from engine.segment import SHM, InstanceRunning, janitor
 from engine.sharding import plan_placement
-from engine.topology import ROLES, start_in_background
+from engine.topology import ROLES
 
 ACCOUNT = "bench"
 IDLE = "adaptive"
@@ -49,6 +50,7 @@ class System:
     config: Config
     cores: Cores
     pids: dict[str, int]  # role -> process of the exchange
+    supervisor: int
 
     @property
     def host(self) -> str:
@@ -63,15 +65,22 @@ class System:
         return next(a.token for a in self.config.accounts if a.name == ACCOUNT)
 
 
-def bench_config(idle: str = IDLE) -> Config:
-    """Built-in configuration under a name and on ports of this process, with one shard."""
+def bench_config(idle: str = IDLE, journal: Journal | None = None, number: int = 0) -> Config:
+    """Built-in configuration under a name and on ports of this process, with one shard. `number`:
+    of several exchanges at a time.
+    """
     config = Config()
-    offset = os.getpid() % 20_000
+    offset = (os.getpid() + 7 * number) % 20_000
     network = dataclasses.replace(
         config.network, port=0, feed_port=30_000 + offset, directory_port=50_001 + offset % 10_000
     )
     return dataclasses.replace(
-        config, instance=f"{_INSTANCE}{os.getpid()}", shards=1, idle=idle, network=network
+        config,
+        instance=f"{_INSTANCE}{os.getpid()}_{number}",
+        shards=1,
+        idle=idle,
+        network=network,
+        journal=journal or config.journal,
     ).check()
 
 
@@ -115,10 +124,15 @@ def remove_dead() -> list[str]:
 
 
 @contextmanager
-def exchange(idle: str = IDLE, roles: Sequence[str] = ROLES) -> Iterator[System]:
+def exchange(
+    idle: str = IDLE,
+    roles: Sequence[str] = ROLES,
+    journal: Journal | None = None,
+    number: int = 0,
+) -> Iterator[System]:
     """Run the exchange for a while; it is stopped, in order, when the block ends."""
     remove_dead()
-    config = bench_config(idle)
+    config = bench_config(idle, journal, number)
     cores = cores_of(config)
     with start_in_background(config, roles) as handle:
-        yield System(handle.config, cores, _role_pids(handle.process.pid))
+        yield System(handle.config, cores, _role_pids(handle.process.pid), handle.process.pid)

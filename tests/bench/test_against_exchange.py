@@ -41,7 +41,8 @@ def test_bulk_over_the_wire_is_answered_order_by_order(
             "bulk", mix="tiny", operations=None, window=256, pids=system.pids, **_wire(system)
         )
         assert result["fault"] == ""
-        assert set(result["cpu_ns"]) == {"generator", "shard", "gateway", "feed"}
+        processes = {"generator", "shard", "gateway", "feed", "journal", "follow"}
+        assert set(result["cpu_ns"]) == processes
         assert result["per_s"] > 0
 
 

@@ -62,7 +62,7 @@ else \
 fi
 endef
 
-.PHONY: help run test check test-all soak bench lock format clean distclean
+.PHONY: help run test check chaos test-all soak bench lock format clean distclean
 
 help:  ## show this list
 	@echo "Ringbook: make <target>"
@@ -71,11 +71,14 @@ help:  ## show this list
 run: $(VENV)/.ready-run  ## set everything up, start the exchange with generated flow (Ctrl-C stops it)
 	@$(PY) run.py demo
 
-test: $(VENV)/.ready-test  ## what CI runs: lint, types, all tests that need no outside server (<= 10 min)
-	@$(PY) tests/tier.py test
+test: $(VENV)/.ready-test  ## lint, types, all tests that need no outside server (<= 10 min)
+	@$(PY) tests/tier.py $(or $(TIER),test)
 
 check: $(VENV)/.ready-test  ## before every commit: format, lint, types, tidy, fast tests (<= 2 min)
 	@$(PY) tests/tier.py check
+
+chaos: $(VENV)/.ready-test  ## simulated seeds and real kills, as CI runs them (some minutes)
+	@$(PY) -m pytest -p no:xdist -q -m "chaos and not soak"
 
 test-all: $(VENV)/.ready-test  ## everything but soak, and a skipped test is a failure
 	@$(PY) tests/tier.py test-all

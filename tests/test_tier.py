@@ -58,7 +58,7 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert tier.main(arguments) == 2
 
 
-@pytest.mark.parametrize("name", ["check", "test", "test-all", "soak"])
+@pytest.mark.parametrize("name", ["check", "test", "ci", "test-all", "soak"])
 def test_every_tier_runs_tests_without_parallel_workers(name: str) -> None:
     commands = [stage.command for stage in stages_of(name)]
     assert any("pytest" in command for command in commands)
@@ -70,6 +70,8 @@ def test_test_all_allows_no_skips() -> None:
     assert all(stage.environ.get("RINGBOOK_NO_SKIPS") == "1" for stage in stages)
 
 
-@pytest.mark.parametrize("target", ["run", "test", "check", "test-all", "soak", "bench", "lock"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "check", "chaos", "test-all", "soak", "bench", "lock"]
+)
 def test_make_target_exists_and_is_in_the_help(target: str) -> None:
     assert f"\n{target}:" in (ROOT / "Makefile").read_text()

@@ -1,6 +1,6 @@
 """Runs a tier of checks as a list of stages and closes with one line. Cold.
 
-usage: python tests/tier.py check | test | test-all | soak       (make does this, after set-up)
+usage: python tests/tier.py check | test | ci | test-all | soak       (make does this, after set-up)
 
 A stage is one command with a time limit. Every stage runs even when an earlier one failed, so that
 one run shows all there is to mend. Flavours need processes of their own (the compiled code is
@@ -62,8 +62,8 @@ STATIC = (
     Stage("lint", _python("ruff", "check", "--output-format=concise", "."), 30),
     Stage("types", _python("mypy", "--no-error-summary"), 120),
 )
-FAST = "not slow and not soak and not service"
-CI = "not soak and not service"
+FAST = "not slow and not soak and not service and not chaos"
+CI = "not soak and not service and not chaos"
 ALL = "not soak"
 NO_JIT = {"NUMBA_DISABLE_JIT": "1"}
 CHECKED = {"RINGBOOK_FLAVOUR": "check"}
@@ -85,6 +85,12 @@ def stages_of(tier: str) -> tuple[Stage, ...]:
     tiers = {
         "check": (*STATIC, _tests("fast tests", FAST, 300, {})),
         "test": (*STATIC, _tests("tests", CI, 2400, {}), *flavours),
+        "ci": (
+            *STATIC,
+            _tests("tests", CI, 2400, {}),
+            *flavours,
+            _tests("simulation and kills", "chaos and not soak", 2400, {}),
+        ),
         "test-all": (
             *STATIC,
             _tests("all tests", ALL, 7200, strict),
@@ -182,7 +188,7 @@ def main(arguments: list[str]) -> int:
         (tier,) = arguments
         stages_of(tier)
     except (ValueError, KeyError):
-        print("usage: python tests/tier.py check | test | test-all | soak", file=sys.stderr)
+        print("usage: python tests/tier.py check | test | ci | test-all | soak", file=sys.stderr)
         return 2
     try:
         return run_tier(tier)

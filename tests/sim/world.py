@@ -171,6 +171,11 @@ class World:
             self.note("clean_stop")
             self.machine.stop()
             self._down()
+        if self._storage_failed() and rng.random() < 0.02:
+            self.note("operator")  # another disk, and a start by hand
+            self.machine.disk.heal()
+            self.machine.kill_all()
+            self._down()
         if rng.random() < knobs.disk_error:
             self._disk_error()
         self._small_faults()

@@ -198,6 +198,27 @@ def test_d6_power_cut_at_every_operation_of_rotation_and_recycling(seed: int) ->
             run.rings.close()
 
 
+def test_d6_writer_dies_at_every_operation_of_rotation_and_then_the_power_fails(seed: int) -> None:
+    rng = random.Random(seed)
+    for at in range(1, 30):
+        run = JournalRun(mode="sync", retention_segments=1)
+        run.start()
+        run.step(ROOM)  # everything is durable, the next record begins a segment
+        run.disk.cut_power(at)
+        with pytest.raises(PowerCut):
+            run.wander(rng, 100)
+        run.kill()
+        run.resume()
+        run.step(1)
+        assert run.words == (run.stager.in_seq,) * 3
+        for _ in range(5):
+            store = copy.deepcopy(run.disk.store)
+            run.power_cut(rng)
+            assert run.read().in_seq == run.stager.in_seq
+            run.disk = SimDisk(store=store)
+        run.rings.close()
+
+
 def torn_run(rng: random.Random) -> JournalRun:
     """A journal whose tail, over several segments, was lost in part."""
     while True:

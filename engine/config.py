@@ -230,9 +230,11 @@ class Journal:
                 " the gate closes before the window is over"
             )
         capacity = self.staging_capacity
-        if capacity & (capacity - 1) or capacity < 2 * shard.batch_max:
+        least = 2 * (shard.batch_max + GATE_SLOTS)
+        if capacity & (capacity - 1) or capacity < least:
             raise ConfigError(
-                "journal.staging_capacity must be a power of two of at least two batches"
+                f"journal.staging_capacity must be a power of two of at least {least}: two batches"
+                " and what the gate keeps free"
             )
         for name in ("segment_bytes", "log_segment_events", "snapshot_commands"):
             if getattr(self, name) < 1:
@@ -244,6 +246,7 @@ class Journal:
 
 
 JOURNAL_MODES = ("none", "os", "batch", "sync")
+GATE_SLOTS = 4  # of the staging ring, beyond a batch: fewer free close the gate
 LOSS_MARGIN_MS = 10  # the gate closes this long before the window is over
 
 

@@ -32,7 +32,7 @@ from engine.book_state import (
     set_policy,
 )
 from engine.command_ring import CTRL_WORDS, PRODUCER_POSITION, SHARD_CTRL_WORDS, SHARD_SLEEPS
-from engine.config import JOURNAL_MODES, LOSS_MARGIN_MS
+from engine.config import GATE_SLOTS, JOURNAL_MODES, LOSS_MARGIN_MS
 from engine.counters import Block, State
 from engine.crc32c import CRC_START
 from engine.idle import PARK_TIMEOUT_S, SPIN_NS, park
@@ -83,7 +83,6 @@ EXIT_HALTED = 3
 LINGER_NS = 20_000_000
 LINGER_SHARED_NS = 1_000_000
 REPORT_NS = 100_000_000
-GATE_SLOTS = 4  # of the staging ring, beyond a batch: fewer free close the gate
 REJECT_CODES = [int(code) for code in RejectCode if code]
 _NEVER_NS = 1 << 62
 

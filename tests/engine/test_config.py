@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -10,6 +11,7 @@ from engine.config import (
     Config,
     ConfigError,
     Instrument,
+    Journal,
     Rings,
     ShardLimits,
     config_from_mapping,
@@ -83,3 +85,20 @@ def test_limits_that_do_not_fit_each_other_are_refused() -> None:
         dataclasses.replace(ShardLimits(), batch_max=0).check()
     Rings().check(ShardLimits())
     Config().check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"mode": "fast"}, "must be one of none, os, batch, sync"),
+        ({"sync_ms": 81}, "sync_ms must be 1"),
+        ({"sync_ms": 0}, "sync_ms must be 1"),
+        ({"staging_capacity": 1000}, "staging_capacity must be a power of two"),
+        ({"staging_capacity": 512}, "power of two of at least 520"),
+        ({"segment_bytes": 20_000}, "segment_bytes must be a multiple of 4096"),
+        ({"log_events_max": 1000}, "log_events_max must be at least two log segments"),
+    ],
+)
+def test_journal_that_cannot_work_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Journal(**changes).check(ShardLimits())

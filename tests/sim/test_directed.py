@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from engine.book_state import INCARNATION_NUMBER
 from engine.records import EVENT_SLOT
@@ -23,6 +24,8 @@ CALM = {
     "kill_all": 0, "power_cut": 0, "clean_stop": 0, "pause": 0, "disk_error": 0, "net_cut": 0,
     "clock_jump": 0, "quiet": 0, "crash_share": 0, "in_disk_share": 0,
 }  # fmt: skip
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 
 def story(tell: Callable[[World], None], **knobs: object) -> None:

@@ -29,7 +29,7 @@ from tests.system.small import (
     until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # each starts real processes
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(400)]  # real processes
 
 
 @pytest.fixture

@@ -14,7 +14,15 @@ from engine.admin import (
     open_session,
     producer_reset,
 )
-from engine.book_state import FATAL, IN_SEQ, IN_TS, OUT_POSITION, allocate_state, small_limits
+from engine.book_state import (
+    FATAL,
+    FATAL_CROSSED,
+    IN_SEQ,
+    IN_TS,
+    OUT_POSITION,
+    allocate_state,
+    small_limits,
+)
 from engine.command_ring import CTRL_WORDS, GATE
 from engine.config import Instrument
 from engine.crc32c import CRC_START
@@ -37,7 +45,7 @@ from engine.loop_words import (
 )
 from engine.records import COMMAND, CommandKind, EventKind, OrderType, Reason, pack_name
 from engine.replay import Replay
-from engine.shard_loop import STOP, shard_ports_private, shard_run, work_waits
+from engine.shard_loop import RETURN_FATAL, STOP, shard_ports_private, shard_run, work_waits
 from engine.staging import (
     DURABLE,
     GATE_CLOSED,
@@ -292,12 +300,18 @@ def test_d4_low_disk_closes_the_gate() -> None:
 
 def test_i1_batch_that_breaks_an_invariant_is_neither_staged_nor_shown() -> None:
     shard = Journaled(MODE_BATCH)
-    staged, committed = shard.staged, shard.committed
-    shard.state.hdr[FATAL] = 0
-    shard.send(orders(1))
-    shard.state.sides["best"][2:4] = 0  # a crossed book, as no command can make it
+    rows = orders(2)
+    rows["px"] = 100, 90
+    shard.send(rows)
     shard.run()
-    assert shard.state.hdr[FATAL] != 0
+    staged, committed = shard.staged, shard.committed
+    bids, asks = 2, 3  # of the first symbol
+    shard.state.sides["best"][asks] = shard.state.sides["best"][bids]  # no command can do that
+    cancel = orders(1, first=3)
+    cancel["kind"], cancel["target_client_order_id"] = CommandKind.CANCEL, 2
+    shard.send(cancel)
+    assert shard.run() == RETURN_FATAL
+    assert shard.state.hdr[FATAL] == FATAL_CROSSED
     assert (shard.staged, shard.committed) == (staged, committed)
 
 

@@ -12,7 +12,7 @@ import resource
 
 from engine.staging import FOLLOWED, READERS_WAIT, STAGED, StagingRings
 
-LAG_MAX = 1 << 20  # commands: a take-over then replays some tenths of a second
+LAG_MAX = 1 << 22  # commands: a take-over then replays for half a second
 NICE_ALLOWED = 20  # RLIMIT_NICE that allows nice 0
 
 

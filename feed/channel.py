@@ -28,6 +28,7 @@ import numpy as np
 
 from engine.config import Config
 from engine.counters import Block
+from engine.event_log import FileRefused
 from engine.records import BOOK_TOP, EVENT, EVENT_SLOT, EventKind, unpack_name
 from engine.shm_ring import (
     EVENT_CTRL_WORDS,
@@ -259,7 +260,7 @@ class Channel:
             return nothing, True
         try:
             events = log.read(cursor, count) if end(self.shard) > cursor else nothing
-        except Exception:  # gone, damaged, disk: whatever it is, the ring goes on without it
+        except (LookupError, OSError, FileRefused):  # gone, disk, damaged: the ring goes on alone
             return nothing, True
         follows = not len(events) or int(events["out_seq"][0]) == cursor + 1
         return (events, False) if follows else (nothing, True)

@@ -204,13 +204,21 @@ def test_p9_stopped_shard_keeps_its_lock_and_goes_on(config: Config) -> None:
         wire.close()
 
 
-def test_p10_what_dies_again_and_again_stays_down(config: Config) -> None:
+def test_p10_what_dies_again_and_again_stays_down(
+    config: Config, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def given_up() -> bool:
+        said.append(capfd.readouterr().err)
+        return "it died too often; it stays down" in "".join(said)
+
     with running(config) as handle:
         counters = Counters.open(config.instance)
         for _ in range(6):
             assert until(lambda: child_of(handle, "feed0"), 15)
             kill(handle, "feed0")
-        time.sleep(6)
+        assert until(given_up, 15), said
         assert child_of(handle, "feed0") == 0
         wire = log_on(handle)
         place(wire, 1, 3)

@@ -165,6 +165,7 @@ def bulk(
         clear_book(sock, answers, stream.symbols)
     return {
         "per_s": stream.lines.ends.size / seconds,
+        "orders": stream.lines.ends.size,
         "fault": fault,
         "cpu_ns": cpu.ns_per_operation,
     }

@@ -13,6 +13,7 @@ already up is not disturbed.
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ from pathlib import Path
 from engine.background import start_in_background
 from engine.children import PREFIX
 from engine.config import Config, Journal
+from engine.instance import connect_instance
 from engine.segment import SHM, InstanceRunning, janitor
 from engine.sharding import plan_placement
+from engine.staging import FOLLOWED, STAGED
 from engine.topology import ROLES
 
 ACCOUNT = "bench"
 IDLE = "adaptive"
+SETTLE_S = 60.0
 _INSTANCE = "bench_"
 
 
@@ -63,6 +67,22 @@ class System:
     @property
     def token(self) -> str:
         return next(a.token for a in self.config.accounts if a.name == ACCOUNT)
+
+    def settle(self) -> float:
+        """Wait until the follower has replayed whatever the shard has run; returns the seconds.
+
+        It works when the core is idle: what it has left to do would disturb what comes next.
+        """
+        begin = time.monotonic()
+        instance = connect_instance(self.config.instance)
+        assert instance is not None
+        if instance.staging is not None:
+            while instance.staging.get(0, FOLLOWED) != instance.staging.get(0, STAGED):
+                if time.monotonic() - begin > SETTLE_S:
+                    raise RuntimeError(f"the follower did not arrive within {SETTLE_S:g} s")
+                time.sleep(0.005)
+        instance.close()
+        return time.monotonic() - begin
 
 
 def bench_config(idle: str = IDLE, journal: Journal | None = None, number: int = 0) -> Config:

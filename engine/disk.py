@@ -54,6 +54,8 @@ class Disk(Protocol):
 
     def fdatasync(self, handle: int) -> None: ...
 
+    def forget(self, handle: int) -> None: ...
+
     def truncate(self, handle: int, size: int) -> None: ...
 
     def allocate(self, handle: int, size: int) -> None: ...
@@ -153,6 +155,14 @@ class RealDisk:
     def fdatasync(self, handle: int) -> None:
         """Wait until all that was written to the file, and its size, is on disk."""
         os.fdatasync(handle)
+
+    def forget(self, handle: int) -> None:
+        """Let go of the memory that holds what is on disk of a file: nobody reads it soon.
+
+        Writing on takes the same pages again; without it each takes new ones until the machine has
+        no more, three times slower where a hypervisor has yet to find them.
+        """
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def truncate(self, handle: int, size: int) -> None:
         """Cut the file; what `allocate` gives back behind the cut is zero."""

@@ -23,13 +23,13 @@ from engine.file_header import (
     shard_directory,
 )
 from engine.log_format import (
-    CHUNK_EVENTS,
     EVENT_BYTES,
+    EVENT_WORDS,
     INDEX,
     PREFIX,
+    IndexColumns,
     Segment,
     SegmentFile,
-    event_words,
     events_seal,
     index_write,
     segment_firsts,
@@ -38,6 +38,9 @@ from engine.log_format import (
 )
 from engine.records import EVENT
 from engine.whole_file import UNFINISHED
+
+CACHED_SEGMENTS = 4  # behind the one being written: what who is a little late asks for
+PIECE_EVENTS = 2048  # sealed, then written, while the nearest cache holds them
 
 
 class EventLogWriter:
@@ -65,6 +68,8 @@ class EventLogWriter:
         self._folder = shard_directory(directory, shard)
         self._full: list[Segment] = []
         self._tail: SegmentFile | None = None
+        self._columns = IndexColumns(0)  # of the tail
+        self._piece = np.zeros(PIECE_EVENTS * EVENT_WORDS, np.int64)
         self._crc = CRC_START
         self._failed = False  # a sync did
         self.end = 0  # out_seq of the last event written
@@ -137,8 +142,9 @@ class EventLogWriter:
         rows, last = out_seq - file.first + 1, file.header.chain_crc
         if rows > file.capacity:
             raise FileRefused(file.path, f"ends before event {out_seq}")
-        for row in range(0, rows, CHUNK_EVENTS):
-            last = int(file.rows(row, min(CHUNK_EVENTS, rows - row))["crc"][-1])
+        self._columns = IndexColumns(file.capacity)
+        for events in self._columns.read(file, rows):
+            last = int(events["crc"][-1])
         if crc is not None and last != crc:
             place = FILE_HEADER_BYTES + (rows - 1) * EVENT_BYTES
             raise FileRefused(file.path, f"event {out_seq} has another CRC than expected", place)
@@ -173,28 +179,32 @@ class EventLogWriter:
             with contextlib.suppress(FileRefused):  # a damaged one has none: its readers are told
                 file = SegmentFile(self._disk, self._path(segment.first), self._shard)
                 try:
-                    index_write(self._disk, file, self._shard, self._clock_ns())
+                    columns = IndexColumns(file.capacity)
+                    for _ in columns.read(file, file.capacity):
+                        continue
+                    index_write(self._disk, file, self._shard, self._clock_ns(), columns)
                 finally:
                     file.close()
 
     # ------------------------------------------------------------------------------------- writing
-    def append(self, events: np.ndarray) -> None:
-        """Write EVENTs, which go on where the log ends."""
-        if events.dtype != EVENT:
-            raise ValueError("the log takes EVENT records")
-        numbers = np.arange(self.end + 1, self.end + 1 + len(events))
-        if (events["out_seq"] != numbers).any():
-            raise ValueError(f"the log goes on with event {self.end + 1}")
-        words, done = event_words(events), 0
-        while done < len(words):
+    def append(self, ring: np.ndarray, end: int) -> None:
+        """Write the events that follow, up to out_seq `end`.
+
+        ring: words of EVENT_SLOTs, a power of two of them; the event with out_seq n is at n - 1.
+        ValueError where it is not, with everything before its piece written.
+        """
+        while self.end < end:
             file = self._open_tail()
             row = self.end + 1 - file.first
-            piece = words[done : done + file.capacity - row].copy()
-            crc = int(events_seal(piece.reshape(-1), self._crc, self._epoch))
+            count = min(end - self.end, file.capacity - row, PIECE_EVENTS)
+            piece = self._piece[: count * EVENT_WORDS]
+            crc = int(events_seal(ring, self.end + 1, piece, self._crc, self._epoch))
+            if crc < 0:
+                raise ValueError(f"the log goes on with event {self.end + 1}: not in the ring")
             self._disk.pwrite(file.handle, piece, FILE_HEADER_BYTES + row * EVENT_BYTES)
+            self._columns.put(row, piece.view(EVENT))
             self._crc = crc
-            self.end += len(piece)
-            done += len(piece)
+            self.end += count
             if self.end - file.first + 1 == file.capacity:
                 self._seal(file)
 
@@ -226,15 +236,20 @@ class EventLogWriter:
         if self._tail is None:
             self._make_room()
             self._tail = self._new_segment()
+            self._columns = IndexColumns(self._tail.capacity)
         return self._tail
 
     def _seal(self, file: SegmentFile) -> None:
         # The index says "full" only when all of it is on disk.
         self._sync(file)
         self.durable = self.end
-        index_write(self._disk, file, self._shard, self._clock_ns())
+        index_write(self._disk, file, self._shard, self._clock_ns(), self._columns)
         self._full.append(Segment(file.first, file.capacity))
         self.close()
+        if len(self._full) > CACHED_SEGMENTS:
+            handle = self._disk.open(self._path(self._full[-1 - CACHED_SEGMENTS].first))
+            self._disk.forget(handle)
+            self._disk.close(handle)
 
     def _make_room(self) -> None:
         while self._full and (

@@ -108,10 +108,9 @@ class Follower:
     # ----------------------------------------------------------------------------- following
     def step(self, now_ns: int) -> bool:
         """Replay one chunk, log its events, compare, keep; returns whether there was work."""
-        first = self.standby.position
         ran = self.standby.advance(self._target())
         if ran:
-            self._log(first, self.standby.position)
+            self.log.append(self.standby.state.event_words, self.standby.position)
         self._compare()
         if now_ns - self._log_synced_ns >= LOG_SYNC_NS:
             self._log_sync()
@@ -145,11 +144,6 @@ class Follower:
             )
 
     # ----------------------------------------------------------------------------- log, snapshots
-    def _log(self, first: int, end: int) -> None:
-        start = max(first, self.log.end)
-        if start < end:
-            self.log.append(self.standby.events_of(start, end))
-
     def _log_sync(self) -> None:
         if self._log_synced != self.log.end:
             self.log.sync()

@@ -1,6 +1,7 @@
 """The files of the event log: what stands in a segment, what in its index (engine/event_log.py).
 
-Hot: `events_seal` and `events_verify`, once per run of events; the rest is cold.
+Hot: `events_seal` and `events_verify`, once per run of events; the rest is cold. A log is written
+out of the ring that a replay fills: one pass copies, numbers and seals.
 
     events-<first out_seq, 20 digits>          page 0 header, then EVENT[capacity], side by side
     events-<first out_seq, 20 digits>.index    a whole file, once the segment is full:
@@ -18,6 +19,7 @@ An account's events are numbered without gap, so the list of an account is known
 the events it leads to are: only the table carries a CRC that readers look at.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +34,7 @@ from engine.file_header import (
     shard_directory,
 )
 from engine.jit import helper, kernel, register_warmup
-from engine.records import EVENT, layout_offset
+from engine.records import EVENT, EVENT_SLOT_WORDS, layout_offset
 from engine.whole_file import whole_write
 
 PREFIX = "events-"
@@ -62,13 +64,26 @@ def event_crc(words, base, crc):
 
 
 @kernel
-def events_seal(words, crc, epoch):
-    """Fill crc and epoch of consecutive events; returns the last CRC."""
+def events_seal(ring, first, out, crc, epoch):
+    """Copy events from out_seq `first` on, out of a ring of EVENT_SLOTs, until `out` is full, with
+    crc and epoch filled; returns the last CRC, -1 where an event is not the one that follows.
+    """
+    mask = ring.size // EVENT_SLOT_WORDS - 1
     crc = np.uint64(crc)
-    for base in range(0, words.size, EVENT_WORDS):
-        words[base + EPOCH_WORD] = (words[base + EPOCH_WORD] & ~LOW32) | np.int64(epoch)
-        crc = np.uint64(event_crc(words, base, crc))
-        words[base + CRC_WORD] = (words[base + CRC_WORD] & LOW32) | (np.int64(crc) << 32)
+    for row in range(out.size // EVENT_WORDS):
+        source = np.uint64(((first + row - 1) & mask) * EVENT_SLOT_WORDS)
+        base = np.uint64(row * EVENT_WORDS)
+        if ring[source] != first + row:
+            return np.int64(-1)
+        for word in range(np.uint64(EVENT_WORDS)):
+            out[base + word] = ring[source + word]
+        out[base + np.uint64(EPOCH_WORD)] = (
+            ring[source + np.uint64(EPOCH_WORD)] & ~LOW32
+        ) | np.int64(epoch)
+        crc = np.uint64(event_crc(out, np.int64(base), crc))
+        out[base + np.uint64(CRC_WORD)] = (ring[source + np.uint64(CRC_WORD)] & LOW32) | (
+            np.int64(crc) << 32
+        )
     return np.int64(crc)
 
 
@@ -178,14 +193,31 @@ class SegmentFile:
         return int(np.frombuffer(data, EVENT)["crc"][0]) if len(data) == EVENT_BYTES else -1
 
 
-def index_write(disk: Disk, file: SegmentFile, shard: int, created_ns: int) -> None:
+class IndexColumns:
+    """What the index of a segment is made of: two columns of its events, filled as they come."""
+
+    def __init__(self, capacity: int) -> None:
+        self.accounts = np.empty(capacity, np.int32)
+        self.numbers = np.empty(capacity, np.int64)
+
+    def put(self, row: int, events: np.ndarray) -> None:
+        """Keep the columns of EVENTs that stand in the segment from `row` on."""
+        self.accounts[row : row + len(events)] = events["account"]
+        self.numbers[row : row + len(events)] = events["account_seq"]
+
+    def read(self, file: SegmentFile, rows: int) -> Iterator[np.ndarray]:
+        """Fill in the first rows of a segment, verified; yields them chunk by chunk."""
+        for row in range(0, rows, CHUNK_EVENTS):
+            events = file.rows(row, min(CHUNK_EVENTS, rows - row))
+            self.put(row, events)
+            yield events
+
+
+def index_write(
+    disk: Disk, file: SegmentFile, shard: int, created_ns: int, columns: IndexColumns
+) -> None:
     """Write the index of a full segment."""
-    accounts = np.empty(file.capacity, np.int32)
-    numbers = np.empty(file.capacity, np.int64)
-    for row in range(0, file.capacity, CHUNK_EVENTS):
-        events = file.rows(row, min(CHUNK_EVENTS, file.capacity - row))
-        accounts[row : row + len(events)] = events["account"]
-        numbers[row : row + len(events)] = events["account_seq"]
+    accounts, numbers = columns.accounts, columns.numbers
     order = np.argsort(accounts, kind="stable").astype("<u4")
     order = order[np.searchsorted(accounts[order], 1) :]  # account 0: nobody asks for those
     found, first, count = np.unique(accounts[order], return_index=True, return_counts=True)
@@ -250,10 +282,10 @@ class SegmentIndex:
 
 
 def _warm_up() -> None:
-    events = np.zeros(1, EVENT)
-    events["out_seq"] = 1
-    events_seal(events.view(np.int64), CRC_START, 1)
-    events_verify(np.frombuffer(events.tobytes(), np.int64), CRC_START, 1)
+    ring, out = np.zeros(EVENT_SLOT_WORDS, np.int64), np.zeros(EVENT_WORDS, np.int64)
+    ring[0] = 1
+    events_seal(ring, 1, out, CRC_START, 1)
+    events_verify(np.frombuffer(out.tobytes(), np.int64), CRC_START, 1)
 
 
 register_warmup("engine.log_format", _warm_up)

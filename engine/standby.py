@@ -24,12 +24,10 @@ from engine.crc32c import CRC_START
 from engine.disk import Disk
 from engine.journal_reader import JournalDamage
 from engine.journal_tail import CHUNK_RECORDS, JournalTail
-from engine.records import COMMAND, EVENT, EVENT_SLOT
+from engine.records import COMMAND, EVENT_SLOT
 from engine.replay import Replay
 from engine.snapshot import SnapshotExtra, snapshot_load
 from engine.staging import STAGED, WRITTEN, StagingRings
-
-EVENT_WORDS = EVENT.itemsize // 8
 
 
 @dataclass
@@ -69,6 +67,8 @@ class Standby:
             in_seq, crc = self.snapshot.in_seq, self.snapshot.chain_crc
             self.replay.event_crc = self.snapshot.event_crc
         self.tail = JournalTail(parts.disk, parts.directory, parts.shard, in_seq, crc)
+        # A segment that will be written over is written faster where it is in memory.
+        self.tail.forget = config.journal.retention_segments == 0
         self.crc = crc  # of the last command that was run; the tail may have read further
         self._records = np.zeros(0, COMMAND)
         self._next = 0
@@ -127,13 +127,6 @@ class Standby:
             first = self.position
             self._run()
             taken(first, self.position)
-
-    def events_of(self, first: int, end: int) -> np.ndarray:
-        """Copy of the EVENTs at positions first .. end - 1 of the last call, as the log keeps
-        them.
-        """
-        words = self.slots(first, end).view("<i8").reshape(end - first, -1)[:, :EVENT_WORDS]
-        return np.ascontiguousarray(words).view(EVENT).reshape(-1)
 
     def close(self) -> None:
         """Let go of the journal's files."""

@@ -4,8 +4,6 @@ the list says, or is told that it is gone, or which byte of which file is damage
 
 from __future__ import annotations
 
-import errno
-import functools
 import random
 
 import numpy as np
@@ -15,74 +13,32 @@ from engine import event_log
 from engine.crc32c import CRC_START, crc32c
 from engine.disk import RealDisk
 from engine.event_log import EventLog, EventLogWriter, EventsGone
+from engine.event_log_writer import CACHED_SEGMENTS
 from engine.file_header import FILE_HEADER_BYTES, FileRefused
 from engine.jit import JIT_DISABLED, kernel_signatures
-from engine.log_format import EVENT_BYTES, INDEX, events_seal, events_verify, segment_path
+from engine.log_format import (
+    EVENT_BYTES,
+    INDEX,
+    events_seal,
+    events_verify,
+    segment_path,
+)
 from engine.records import EVENT
+from tests.engine.log_kit import (
+    ACCOUNTS,
+    EVENTS_MAX,
+    SEGMENT,
+    filled,
+    joined,
+    new_disk,
+    new_writer,
+    of_account,
+    put,
+    ring_of,
+    stream,
+)
 from tests.engine.recorded import Shard, empty_state, recorded
-from tests.sim.sim_disk import PowerCut, SimDisk
-
-SEGMENT = 16
-EVENTS_MAX = 5 * SEGMENT
-ACCOUNTS = 5
-STREAM = 5000
-
-
-@functools.cache
-def stream(count: int, seed: int = 1, accounts: int = ACCOUNTS) -> np.ndarray:
-    """Events as a shard would number them, everything else random; account 0 is nobody."""
-    rng = np.random.default_rng(seed)
-    events = np.frombuffer(rng.bytes(STREAM * EVENT_BYTES), EVENT).copy()
-    events["out_seq"] = np.arange(1, STREAM + 1)
-    events["account"] = rng.choice(accounts + 1, STREAM)
-    for account in range(accounts + 1):
-        of_account = events["account"] == account
-        numbers = np.arange(1, np.count_nonzero(of_account) + 1)
-        events["account_seq"][of_account] = numbers if account else 0
-    events["crc"] = events["epoch"] = 0
-    return events[:count]
-
-
-def new_disk() -> SimDisk:
-    disk = SimDisk()
-    disk.makedirs("d/shard2")
-    disk.sync_dir("")
-    disk.sync_dir("d")
-    return disk
-
-
-def new_writer(
-    disk: SimDisk,
-    out_seq: int = 0,
-    *,
-    segment: int = SEGMENT,
-    most: int = EVENTS_MAX,
-    epoch: int = 3,
-) -> EventLogWriter:
-    writer = EventLogWriter(disk, "d", 2, segment, most, epoch)
-    assert writer.open(out_seq) == ""
-    return writer
-
-
-def filled(count: int, **sizes: int) -> tuple[SimDisk, np.ndarray, EventLogWriter, EventLog]:
-    """A log of `count` events in uneven appends, its events, writer and a reader."""
-    disk, events = new_disk(), stream(count)
-    writer = new_writer(disk, **sizes)
-    done, choose = 0, random.Random(count)
-    while done < count:
-        step = choose.choice((0, 1, 2, 7, 40))
-        writer.append(events[done : done + step])
-        done = min(done + step, count)
-    return disk, events, writer, EventLog(disk.process(), "d", 2, lambda: writer.end)
-
-
-def of_account(events: np.ndarray, account: int, after: int, until: int) -> np.ndarray:
-    chosen = (events["account"] == account) & (events["account_seq"] > after)
-    return events[chosen & (events["account_seq"] <= until)]
-
-
-def joined(parts: object) -> bytes:
-    return b"".join(part.tobytes() for part in parts)  # type: ignore[attr-defined]
+from tests.sim.sim_disk import SimDisk
 
 
 # ---------------------------------------------------------------------------- reading what is kept
@@ -119,7 +75,7 @@ def test_accounts_in_large_random_streams_equal_a_filter(
     accounts = (1, 3, 40, 300)[seed]
     disk, events = new_disk(), stream(5000, seed, accounts)
     writer = new_writer(disk, segment=700, most=7000)
-    writer.append(events)
+    put(writer, events)
     reader = EventLog(disk, "d", 2, lambda: writer.end)
     choose = random.Random(seed)
     for account in [1, accounts, *choose.choices(range(1, accounts + 1), k=20)]:
@@ -143,7 +99,7 @@ def test_events_of_a_real_shard_come_back_as_they_were_in_its_ring(tmp_path: obj
     parts = []
     while shard.more:
         parts.append(shard.run(5))
-        writer.append(parts[-1])
+        put(writer, parts[-1])
     events = np.concatenate(parts)
     assert len(events) > 300
     assert reader.read(0, len(events)).tobytes() == events.tobytes()
@@ -194,7 +150,7 @@ def test_a_reader_that_holds_files_open_goes_on_while_segments_are_removed() -> 
         portions = reader.account(1, 0, 10**6)
         with pytest.raises(EventsGone):
             joined(portions)
-        writer.append(more[row : row + 1])
+        put(writer, more[row : row + 1])
     assert reader.oldest() == writer.oldest == 400 - 16 - 4 * SEGMENT + 1
 
 
@@ -205,7 +161,7 @@ def test_an_account_whose_events_all_went_is_told_so() -> None:
         mine = events["account"] == account
         events["account_seq"][mine] = np.arange(1, np.count_nonzero(mine) + 1)
     writer = new_writer(disk)
-    writer.append(events)
+    put(writer, events)
     reader = EventLog(disk, "d", 2, lambda: writer.end)
     with pytest.raises(EventsGone):
         next(reader.account(1, 3, 5))
@@ -214,7 +170,7 @@ def test_an_account_whose_events_all_went_is_told_so() -> None:
 def test_only_what_was_published_is_read() -> None:
     disk, events = new_disk(), stream(100)
     writer = new_writer(disk, most=1000)
-    writer.append(events)
+    put(writer, events)
     shown = 0
     reader = EventLog(disk, "d", 2, lambda: shown)
     assert reader.oldest() == 1
@@ -246,7 +202,7 @@ def test_a_restart_anywhere_cuts_and_goes_on(count: int) -> None:
         assert (again.end, again.durable, again.oldest) == (back, back, 1)
         reader._end = lambda again=again: again.end  # type: ignore[misc]
         assert reader.read(0, 1000).tobytes() == events[:back].tobytes()
-        again.append(events[back:])
+        put(again, events[back:])
         assert reader.read(0, 1000).tobytes() == events.tobytes()
         fresh = EventLog(disk, "d", 2, lambda: 120)
         for account in range(1, ACCOUNTS + 1):
@@ -265,7 +221,7 @@ def test_a_log_that_does_not_reach_the_state_begins_anew_and_says_so() -> None:
     assert "begins anew with event 51: " in again.open(50)
     assert (again.end, again.oldest) == (50, 51)
     assert disk.listdir("d/shard2") == []
-    again.append(stream(60)[50:])
+    put(again, stream(60)[50:])
     reader = EventLog(disk, "d", 2, lambda: 60)
     assert reader.oldest() == 51
     assert reader.read(50, 60).tobytes() == stream(60)[50:].tobytes()
@@ -303,7 +259,7 @@ def test_another_segment_size_is_taken_up_from_the_next_segment_on() -> None:
     for number, size in enumerate((16, 7, 50, 3, 16)):
         writer = EventLogWriter(disk, "d", 2, size, 1000)
         assert writer.open(done) == ""
-        writer.append(events[done : done + 45 + number])
+        put(writer, events[done : done + 45 + number])
         done = writer.end
         writer.close()
     reader = EventLog(disk, "d", 2, lambda: done)
@@ -312,15 +268,35 @@ def test_another_segment_size_is_taken_up_from_the_next_segment_on() -> None:
     assert joined(reader.account(2, 0, most)) == of_account(events[:done], 2, 0, most).tobytes()
 
 
+def test_old_segments_leave_the_memory_when_they_are_on_disk_and_read_as_before() -> None:
+    disk, events = new_disk(), stream(8 * SEGMENT)
+    writer = new_writer(disk, most=1000)
+    forgotten: list[str] = []
+    forget = disk.forget
+
+    def spy(handle: int) -> None:
+        forgotten.append(disk._handle(handle).path)
+        forget(handle)
+
+    disk.forget = spy  # type: ignore[method-assign]
+    for first in range(0, len(events), 5):
+        put(writer, events[first : first + 5])
+        full = writer.end // SEGMENT
+        assert forgotten == [
+            segment_path("d", 2, n * SEGMENT + 1) for n in range(max(full - CACHED_SEGMENTS, 0))
+        ]
+    assert len(forgotten) == 4
+    reader = EventLog(disk, "d", 2, lambda: writer.end)
+    assert reader.read(0, 1000).tobytes() == events.tobytes()
+
+
 def test_wrong_events_are_not_taken() -> None:
     disk = new_disk()
     writer = new_writer(disk)
     events = stream(5)
-    for wrong in (events[1:], events[[0, 2]], events[[0, 0]]):
+    for wrong, end in ((events[1:], 5), (events[[0, 2]], 2), (events[:2], 3)):
         with pytest.raises(ValueError, match="goes on with event 1"):
-            writer.append(wrong)
-    with pytest.raises(ValueError, match="EVENT records"):
-        writer.append(np.zeros(1, np.int64))
+            writer.append(ring_of(wrong), end)
     with pytest.raises(ValueError, match="two segments"):
         EventLogWriter(disk, "d", 2, 16, 31)
     assert writer.end == 0
@@ -412,8 +388,8 @@ def sealed_as_defined(events: np.ndarray, crc: int, epoch: int) -> np.ndarray:
 def test_seal_and_verify_are_as_defined() -> None:
     events, choose = stream(20), random.Random(1)
     for epoch in (0, 2**32 - 1):
-        sealed = events.copy()
-        last = int(events_seal(sealed.view(np.int64), CRC_START, epoch))
+        sealed = np.zeros(20, EVENT)
+        last = int(events_seal(ring_of(events), 1, sealed.view(np.int64), CRC_START, epoch))
         assert sealed.tobytes() == sealed_as_defined(events, CRC_START, epoch).tobytes()
         assert last == sealed["crc"][-1]
 
@@ -437,132 +413,3 @@ def test_each_kernel_was_compiled_for_one_signature() -> None:
     found = {name: n for name, n in kernel_signatures().items() if name.startswith(mine)}
     assert found == dict.fromkeys(found, 1)
     assert len(found) == 3
-
-
-# ------------------------------------------------------------------------------- errors and crashes
-def append_and_sync(writer: EventLogWriter, events: np.ndarray) -> None:
-    writer.append(events)
-    writer.sync()
-
-
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-def test_d4_an_error_of_any_operation_can_be_tried_again_unless_it_was_a_sync(error: int) -> None:
-    events = stream(100)
-    probe = new_disk()
-    writer = new_writer(probe)
-    before = probe.operations
-    append_and_sync(writer, events)
-    failed_syncs = 0
-    for at in range(1, probe.operations - before + 1):
-        disk = new_disk()
-        writer = new_writer(disk)
-        disk.fail(at, error)
-        with pytest.raises(OSError, match=r"space|error"):
-            append_and_sync(writer, events)
-        failed = disk.store.trace[-1].split()
-        disk.heal()
-        if failed[0] == "fdatasync" and not failed[1].endswith(".tmp"):
-            failed_syncs += 1
-            with pytest.raises(OSError, match="sync of the event log failed"):
-                writer.sync()
-            with pytest.raises(OSError, match="sync of the event log failed"):
-                writer.append(stream(200)[writer.end :])
-            with pytest.raises(ValueError, match="up to event"):
-                writer.open(writer.durable + 1)
-            assert writer.open(writer.durable) == ""
-        append_and_sync(writer, events[writer.end :])
-        assert (writer.end, writer.durable) == (100, 100)
-        oldest = writer.oldest
-        disk.crash(random.Random(at))
-        reader = EventLog(disk, "d", 2, lambda: 100)
-        assert reader.oldest() == oldest <= 100 - 3 * SEGMENT
-        assert reader.read(oldest - 1, 100).tobytes() == events[oldest - 1 :].tobytes()
-        assert [n for n in disk.listdir("d/shard2") if n.endswith(".tmp")] == []
-    assert failed_syncs == 7  # six segments and the end
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_d3_random_lives_of_a_log_equal_a_list(seed: int) -> None:
-    """Appends, syncs, kills, power cuts in the middle of anything, restarts further back; readers
-    that live through all of it.
-    """
-    choose = random.Random(seed)
-    events = stream(4000, seed)
-    segment = choose.choice((5, 16, 33))
-    most = segment * choose.choice((2, 5, 50))
-    disk = new_disk()
-    shown, durable, end = 0, 0, 0
-
-    def two_readers() -> list[EventLog]:
-        return [EventLog(disk.process(), "d", 2, lambda: shown) for _ in range(2)]
-
-    readers = two_readers()
-    writer = new_writer(disk, segment=segment, most=most)
-    kept_from = 0
-    for _ in range(120):
-        kept_from = max(kept_from, writer.oldest)
-        action = choose.random()
-        if action < 0.6:
-            count = choose.choice((1, 2, 5, 30))
-            writer.append(events[writer.end : writer.end + count])
-            if choose.random() < 0.5:
-                writer.sync()
-            shown, durable, end = writer.end, max(durable, writer.durable), writer.end
-        elif action < 0.75:  # the follower dies and starts again at its last snapshot
-            disk.kill()
-            shown = choose.randint(max(end - choose.choice((0, 10, 100)), 0), end)
-            durable = min(durable, shown)
-            writer = EventLogWriter(disk, "d", 2, segment, most, epoch=choose.randrange(9))
-            oldest = readers[0].oldest()
-            said = writer.open(shown)
-            assert bool(said) == (shown > 0 and oldest > shown)
-            end, kept_from = writer.end, writer.oldest
-        else:  # the power fails in the midst of an append, a sync or a restart
-            disk.cut_power(choose.randint(1, 12))
-            low = choose.randint(max(durable - choose.choice((0, 30)), 0), durable)
-            try:
-                while True:
-                    if choose.random() < 0.3:
-                        writer = EventLogWriter(disk, "d", 2, segment, most)
-                        writer.open(low)
-                    writer.append(events[writer.end : writer.end + 9])
-                    writer.sync()
-                    kept_from = max(kept_from, writer.oldest)
-            except PowerCut:
-                disk.crash(random.Random(choose.random()))
-            for reader in readers:
-                reader._disk.kill()  # type: ignore[attr-defined]
-            readers = two_readers()
-            # What a snapshot may name was synced before it: the log must still hold that.
-            shown = low
-            oldest = readers[0].oldest()
-            writer = EventLogWriter(disk, "d", 2, segment, most)
-            said = writer.open(low)
-            assert not said or oldest > low
-            # One more segment may have gone to make room when the power failed.
-            assert not said or low < kept_from + segment
-            assert said or writer.oldest <= kept_from + segment
-            kept_from = writer.oldest
-            durable = end = writer.end
-        _look(choose, readers, events, shown)
-        assert not [n for n in disk.listdir("d/shard2") if n.endswith(".tmp")]
-
-
-def _look(choose: random.Random, readers: list[EventLog], events: np.ndarray, shown: int) -> None:
-    reader = choose.choice(readers)
-    oldest = reader.oldest()
-    after = choose.randint(oldest - 1, shown) if oldest <= shown else shown
-    count = choose.choice((1, 10, 1000))
-    last = min(after + count, shown)
-    assert reader.read(after, count).tobytes() == events[after:last].tobytes()
-    account = choose.randint(1, ACCOUNTS)
-    kept = events[oldest - 1 : shown]
-    numbers = kept["account_seq"][kept["account"] == account]
-    if len(numbers):
-        first, until = int(numbers[0]), int(numbers[-1])
-        begin = choose.randint(first, until)
-        found = joined(reader.account(account, begin - 1, until))
-        assert found == of_account(events, account, begin - 1, until).tobytes()
-        if first > 1:
-            with pytest.raises(EventsGone):
-                next(reader.account(account, first - 2, until))

@@ -304,6 +304,12 @@ class SimDisk:
             store.on_sync()
         file.synced(sectors, size)
 
+    def forget(self, handle: int) -> None:
+        # What is clean is read from the platter again, also where a failed sync has left it so.
+        file = self._handle(handle).file
+        if not file.sectors and not file.sizes:
+            file.cache = bytearray(file.durable)
+
     def truncate(self, handle: int, size: int) -> None:
         opened = self._handle(handle, write=True)
         self._operation("truncate", opened.path)

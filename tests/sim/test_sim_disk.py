@@ -134,6 +134,25 @@ def test_failed_sync_loses_what_a_later_sync_no_longer_covers() -> None:
     assert disk.read("/d/file")[:1] == b"a"
 
 
+def test_forgetting_keeps_what_is_dirty_and_drops_what_a_failed_sync_has_left_clean() -> None:
+    disk = SimDisk()
+    handle = disk.create("f", SECTOR)
+    disk.pwrite(handle, b"1" * SECTOR, 0)
+    disk.forget(handle)
+    assert disk.pread(handle, 1, 0) == b"1"
+    disk.fdatasync(handle)
+    disk.forget(handle)
+    assert disk.pread(handle, 1, 0) == b"1"
+    disk.pwrite(handle, b"2" * SECTOR, 0)
+    disk.fail(1, errno.EIO)
+    with pytest.raises(OSError, match="error"):
+        disk.fdatasync(handle)
+    disk.heal()
+    assert disk.pread(handle, 1, 0) == b"2"
+    disk.forget(handle)
+    assert disk.pread(handle, 1, 0) == b"1"
+
+
 def test_failures_come_when_asked_for() -> None:
     disk, handle = made_disk()
     disk.fail(2, errno.ENOSPC)

@@ -23,6 +23,7 @@ from engine.file_header import (
     shard_directory,
 )
 from engine.log_format import (
+    CHUNK_EVENTS,
     EVENT_BYTES,
     EVENT_WORDS,
     INDEX,
@@ -89,8 +90,10 @@ class EventLogWriter:
             self._tail = None
 
     # ------------------------------------------------------------------------------------- opening
-    def open(self, out_seq: int, crc: int | None = None) -> str:
-        """Go on behind event `out_seq`; whatever the log has beyond is cut.
+    def open(self, out_seq: int, crc: int | None = None, sure: int | None = None) -> str:
+        """Go on behind event `out_seq`; whatever the log has beyond is cut. What lies behind `sure`
+        may be in the page cache alone, as clean as the failed sync of a writer that died has left
+        it: that is written again.
 
         A log that does not hold that event, or whose newest segment is damaged before it, or whose
         event has another CRC than `crc` (where one is given), begins anew with out_seq + 1; the
@@ -117,7 +120,7 @@ class EventLogWriter:
             self._crc = CRC_START if crc is None else crc
             begun = f"the event log begins anew with event {out_seq + 1}: {reason}"
             return begun if out_seq or run else ""
-        self._cut()
+        self._cut(out_seq if sure is None else sure)
         self._index_missing()
         return ""
 
@@ -159,11 +162,15 @@ class EventLogWriter:
                     self._disk.unlink(path)
         self._disk.sync_dir(self._folder)
 
-    def _cut(self) -> None:
+    def _cut(self, sure: int) -> None:
         # Zeros behind the end, and room for the rest of the segment.
         file = self._tail
         assert file is not None
         rows = self.end - file.first + 1
+        for row in range(max(sure + 1 - file.first, 0), rows, CHUNK_EVENTS):
+            place = FILE_HEADER_BYTES + row * EVENT_BYTES
+            size = min(CHUNK_EVENTS, rows - row) * EVENT_BYTES
+            self._disk.pwrite(file.handle, self._disk.pread(file.handle, size, place), place)
         if rows < file.capacity:
             if self._disk.exists(file.path + INDEX):
                 self._disk.unlink(file.path + INDEX)

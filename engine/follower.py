@@ -82,7 +82,7 @@ class Follower:
         # is surely on disk: what is cut comes out of the replay again, byte for byte.
         end = max(self._word(LOG_END), self.standby.position)
         self.staging.set(self.parts.shard, LOG_END, 0)
-        said = self.log.open(end)
+        said = self.log.open(end, sure=max(self._word(LOG_DURABLE), self.standby.position))
         if said and end > self.standby.position:
             said = self.log.open(self.standby.position)
         if said:

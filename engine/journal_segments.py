@@ -119,7 +119,7 @@ class JournalSegments:
         self._disk.sync_dir(self.place)  # it may have died between a rename and this
 
     def _begin(self, in_seq: int) -> None:
-        # Find the segment that holds in_seq + 1, or is full with in_seq, and the spares.
+        # Find the segment that holds in_seq + 1, or is full with in_seq.
         directory = self.directory
         oldest = journal_oldest(self._disk, directory, self.shard)
         if in_seq and in_seq < oldest - 1:
@@ -143,15 +143,9 @@ class JournalSegments:
             raise JournalDamage(self.place, 0, f"there is no journal to go on behind {in_seq}")
         for name in self._disk.listdir(self.place):
             if name.startswith(SPARE):
-                self._find_spare(name)
-
-    def _find_spare(self, name: str) -> None:
-        path, number = f"{self.place}/{name}", name.removeprefix(SPARE)
-        if number.isdigit() and self._disk.size(path) == self._segment_bytes:
-            self._spares.append(path)
-            self._spare_next = max(self._spare_next, int(number) + 1)
-        else:
-            self._disk.unlink(path)
+                # Whoever made it may have died of a failed sync, which left its size in the page
+                # cache alone: a header would be written behind the end of the file on disk.
+                self._disk.unlink(f"{self.place}/{name}")
 
     # -------------------------------------------------------------------------------- writing
     def append(self, words: np.ndarray, now_ns: int) -> None:

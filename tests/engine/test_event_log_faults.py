@@ -11,6 +11,7 @@ import pytest
 from engine.event_log import EventLog, EventLogWriter, EventsGone
 from tests.engine.log_kit import (
     ACCOUNTS,
+    EVENTS_MAX,
     SEGMENT,
     joined,
     new_disk,
@@ -61,6 +62,27 @@ def test_d4_an_error_of_any_operation_can_be_tried_again_unless_it_was_a_sync(er
         assert reader.read(oldest - 1, 100).tobytes() == events[oldest - 1 :].tobytes()
         assert [n for n in disk.listdir("d/shard2") if n.endswith(".tmp")] == []
     assert failed_syncs == 7  # six segments and the end
+
+
+def test_what_the_failed_sync_of_a_dead_writer_left_clean_is_written_again() -> None:
+    disk, events = new_disk(), stream(2 * SEGMENT - 3)
+    writer = new_writer(disk)
+    put(writer, events[:20])
+    writer.sync()
+    put(writer, events[20:])
+    disk.fail(1, errno.EIO, names=("fdatasync",))
+    with pytest.raises(OSError, match="error"):
+        writer.sync()
+    disk.heal()
+    end, sure = writer.end, writer.durable
+    assert sure == 20
+    disk.kill()
+    again = EventLogWriter(disk, "d", 2, SEGMENT, EVENTS_MAX)
+    assert again.open(end, sure=sure) == ""
+    again.sync()
+    disk.crash(random.Random(1))
+    reader = EventLog(disk, "d", 2, lambda: end)
+    assert reader.read(0, 100).tobytes() == events.tobytes()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -126,9 +126,13 @@ def test_d4_error_at_every_operation_stops_for_good_and_loses_nothing(
         if rng.random() < 0.5:
             run.power_cut(rng)
         run.start()
-        run.step(10)
-        run.step(0, 20 * MS)
+        for _ in range(3):  # also into the segments that were made ahead
+            run.step(ROOM)
+            run.step(0, 20 * MS)
         assert run.words[2] == run.stager.in_seq
+        run.kill()
+        run.power_cut(rng)
+        run.start()  # checks that all of it is there
         run.rings.close()
     assert stopped > 50
     assert 5 < refused < 30

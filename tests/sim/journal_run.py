@@ -77,7 +77,8 @@ class JournalRun:
         """Recover from the files alone, as after a power cut."""
         found = self.read()
         self.writer = self._new_writer()
-        self.writer.open(0, found.in_seq, found.crc, found.mark)
+        sure = min(found.mark, found.in_seq)  # the page cache may have more than the disk
+        self.writer.open(0, found.in_seq, found.crc, found.mark, sure)
         self.stager.restart(found.in_seq, found.crc)
         self.note()
 
@@ -87,7 +88,8 @@ class JournalRun:
         freed = WRITTEN if self.config.mode == "os" else DURABLE
         assert found.in_seq >= self.rings.get(0, freed), "neither in the files nor in the staging"
         self.writer = self._new_writer()
-        self.writer.open(0, found.in_seq, found.crc, found.mark)
+        sure = min(found.mark, found.in_seq)  # the page cache may have more than the disk
+        self.writer.open(0, found.in_seq, found.crc, found.mark, sure)
         self.note()
 
     def resume(self) -> None:

@@ -43,6 +43,10 @@ def list_instrument(instrument: Instrument) -> np.ndarray:
         amount=instrument.tick_units,
         expire_ts=instrument.lot_units,
         px2=instrument.px_max,
+        order_type=instrument.rule_set,
+        stp=instrument.self_trade,
+        peak=instrument.iceberg_parts,
+        qty2=instrument.protection,
     )
 
 

@@ -155,7 +155,11 @@ SYMBOL = np.dtype(
         ("phase", "<i8"),
         ("symbol_id", "<i8"),
         ("dirty", "<i8"),
-        ("reserved", "<i8", (5,)),
+        ("rules", "<i8"),  # RuleSet
+        ("stp", "<i8"),  # SelfTrade of orders that name none
+        ("iceberg_parts", "<i8"),
+        ("protection", "<i8"),  # ticks
+        ("reserved", "<i8"),
     ],
     align=True,
 )

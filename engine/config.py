@@ -13,7 +13,15 @@ from typing import Any
 
 import orjson
 
-from engine.records import PRICE_TICKS_MAX, QTY_LOTS_MAX, SLOT_BITS, SYMBOL_INDEX_BITS, pack_name
+from engine.records import (
+    PRICE_TICKS_MAX,
+    QTY_LOTS_MAX,
+    SLOT_BITS,
+    SYMBOL_INDEX_BITS,
+    RuleSet,
+    SelfTrade,
+    pack_name,
+)
 
 UNITS = 10**9  # tick and lot are carried as integers of 1e-9
 ITCH_PRICE_MAX = 2**32 - 1  # ITCH price: uint32, four decimals
@@ -34,6 +42,10 @@ class Instrument:
     tick: str = "0.01"
     lot: str = "1"
     max_price: str = ""
+    rules: str = "plain"  # "full": every order type and instruction of docs/rules.md
+    stp: str = "none"  # self-trade prevention of orders that name none
+    iceberg_parts: int = 100  # most slices of an iceberg
+    protection: int = 0  # ticks a protected market order goes beyond the best opposite price
 
     @property
     def tick_units(self) -> int:
@@ -42,6 +54,14 @@ class Instrument:
     @property
     def lot_units(self) -> int:
         return decimal_units(self.lot, f"instrument {self.symbol}: lot")
+
+    @property
+    def rule_set(self) -> RuleSet:
+        return RuleSet[self.rules.upper()]
+
+    @property
+    def self_trade(self) -> SelfTrade:
+        return SelfTrade[self.stp.upper()]
 
     @property
     def px_max(self) -> int:
@@ -341,6 +361,20 @@ def _check_instrument(instrument: Instrument) -> None:
             f"instrument {instrument.symbol}: tick x lot must be a whole number of 0.000000001"
         )
     assert px_max * QTY_LOTS_MAX < 2**62
+    for key, value, known in (
+        ("rules", instrument.rules, RuleSet.__members__),
+        ("stp", instrument.stp, list(SelfTrade.__members__)[1:]),
+    ):
+        if value.upper() not in known:
+            raise ConfigError(
+                f"instrument {instrument.symbol}: {key} must be one of"
+                f" {', '.join(name.lower() for name in known)}, not {value!r}"
+            )
+    if instrument.iceberg_parts < 1 or instrument.protection < 0:
+        raise ConfigError(
+            f"instrument {instrument.symbol}: iceberg_parts must be at least 1, protection at least"
+            " 0 ticks"
+        )
 
 
 def config_from_mapping(data: dict[str, Any]) -> Config:

@@ -22,7 +22,6 @@ from engine.book_state import (
     TRADING_DATE,
     accounts,
     sessions,
-    symbols,
 )
 from engine.bulk import session_cancel_run
 from engine.deadline import (
@@ -51,7 +50,14 @@ from engine.records import (
     Reason,
     RejectCode,
 )  # fmt: skip
-from engine.validate import name_find, name_printable, owner_code, symbol_list
+from engine.validate import (
+    name_find,
+    name_printable,
+    owner_code,
+    symbol_list,
+    terms_equal,
+    terms_of,
+)
 
 FEED_OPENS = ord("O")  # the letter of FEED_STATE that begins a feed session
 INCARNATION_ORDERS = 1 << 24  # more orders than can have been lost
@@ -237,17 +243,12 @@ def step_listing(s, c):
     """LIST_INSTRUMENT; one that is listed with these terms is left as it is. Returns the reject
     code.
     """
-    tick, lot, px_max = np.int64(c["amount"]), np.int64(c["expire_ts"]), np.int64(c["px2"])
-    code = np.int64(RejectCode.LISTING_REFUSED.value)
     symbol = name_find(s, c["symbol"])
     if symbol != 0:
-        row = symbols(s)[symbol]
-        if row["tick"] == tick and row["lot"] == lot and row["px_max"] == px_max:
-            code = np.int64(0)
-    elif tick > 0 and lot > 0 and px_max > 0:
-        if symbol_list(s, c["symbol"], tick, lot, px_max) > 0:
-            code = np.int64(0)
-    return code
+        good = terms_equal(s, symbol, terms_of(c))
+    else:
+        good = symbol_list(s, c["symbol"], terms_of(c)) > 0
+    return np.int64(0 if good else RejectCode.LISTING_REFUSED.value)
 
 
 @helper
@@ -290,7 +291,7 @@ def administrative_code(c):
     the place of one that was lost says so itself.
     """
     kind = np.int64(c["kind"])
-    if kind > CommandKind.BUST or (
+    if kind > CommandKind.SET_RULE or (
         kind > CommandKind.FEED_STATE and kind < CommandKind.OPEN_ACCOUNT
     ):
         return np.int64(RejectCode.BAD_FIELD.value)

@@ -308,6 +308,8 @@ def emit_listed(s, symbol):
     event["amount"] = row["tick"]
     event["amount2"] = row["lot"]
     event["px2"] = row["px_max"]
+    event["order_type"] = row["rules"]
+    event["stp"] = row["stp"]
     name = row["name"]
     for i in range(8):
         event["text"][i] = np.uint8((name >> np.uint64(8 * i)) & np.uint64(0xFF))

@@ -10,6 +10,7 @@ Cold. For `run.py verify`, `inspect` and the time machine; it takes no lock and 
 import contextlib
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.config import Config, Instrument, Rings, ShardLimits
 from engine.disk import Disk
@@ -93,7 +94,8 @@ def config_of(manifest: Manifest) -> Config:
         limits = ShardLimits(**manifest.limits)
         policy = dict(manifest.policy)
         unknown = policy.pop("unknown_symbol")
-        template = Instrument("TEMPLATE", **policy)
+        terms: dict[str, Any] = dict(policy)
+        template = Instrument("TEMPLATE", **terms)
     except (TypeError, KeyError) as error:
         raise ManifestError(f"the manifest does not say all its limits: {error}") from error
     room = 1 << (4 * limits.events_per_command_max - 1).bit_length()

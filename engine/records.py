@@ -64,6 +64,7 @@ class CommandKind(IntEnum):
     WITHDRAW = 38
     TRANSFER = 39
     BUST = 40
+    SET_RULE = 41
 
 
 class EventKind(IntEnum):
@@ -143,12 +144,13 @@ class TimeInForce(IntEnum):
 class SelfTrade(IntEnum):
     """Self-trade prevention modes of RULES §5."""
 
-    NONE = 0
-    EXPIRE_TAKER = 1
-    EXPIRE_MAKER = 2
-    EXPIRE_BOTH = 3
-    DECREMENT = 4
-    TRANSFER = 5
+    DEFAULT = 0  # the instrument's
+    NONE = 1
+    EXPIRE_TAKER = 2
+    EXPIRE_MAKER = 3
+    EXPIRE_BOTH = 4
+    DECREMENT = 5
+    TRANSFER = 6
 
 
 class CommandFlag(IntEnum):
@@ -165,6 +167,50 @@ class CommandFlag(IntEnum):
     BY_SIDE = 256  # MASS_CANCEL: only `side`
     BY_TAG = 512  # MASS_CANCEL: only `tag`
     BY_SYMBOL = 1024  # MASS_CANCEL: only `symbol_id`
+    TRIGGER_BEST = 2048  # a stop looks at the best opposite displayed price, not at the last trade
+    DISTANCE_BPS = 4096  # a trailing distance in hundredths of a percent, not in ticks
+    PROTECTED = 8192  # a market order goes no further than the instrument's protection points
+    LIST = 16384  # more legs of this list follow
+
+
+class RuleSet(IntEnum):
+    """What orders of an instrument may do; fixed when the kernel is compiled."""
+
+    PLAIN = 0  # limit and market; GTC, IOC, FOK; post-only
+    FULL = 1  # all of RULES
+
+
+class InstrumentRule(IntEnum):
+    """What SET_RULE sets (in `order_type`)."""
+
+    ALGORITHM = 1
+    ICEBERG_PARTS = 2
+    PROTECTION = 3  # ticks
+    STP = 4
+    STATIC_BAND = 5  # bps
+    DYNAMIC_BAND = 6  # bps
+    ON_BREACH = 7
+    MAX_PEGS = 8
+    MAX_TRAILING = 9
+    MAX_LEVEL_ORDERS = 10
+    FIFO_PERCENT = 11
+    BATCH_MS = 12
+    MIN_ORDERS = 13
+    BALANCE_PCT = 14
+    MAX_WAIT_MS = 15
+    LMM = 16  # account in the high half, percent in the low
+
+
+class Algorithm(IntEnum):
+    """How a level is shared out (RULES §4)."""
+
+    FIFO = 0
+    PRO_RATA = 1
+    FIFO_PRO_RATA = 2
+    SIZE_PRIORITY = 3
+    TIME_PRO_RATA = 4
+    BATCH_AUCTION = 5
+    BALANCED_BATCH = 6
 
 
 class EventFlag(IntEnum):
@@ -321,15 +367,16 @@ COMMAND = np.dtype(
         ("kind", "u1"),
         ("producer", "u1"),  # 0 the loop itself, 1 the supervisor, then gateways
         ("side", "u1"),
-        ("order_type", "u1"),
+        ("order_type", "u1"),  # LIST_INSTRUMENT: RuleSet; SET_RULE: InstrumentRule
         ("tif", "u1"),
-        ("stp", "u1"),
+        ("stp", "u1"),  # LIST_INSTRUMENT: what DEFAULT means
         ("flags", "<u2"),
         ("target_client_order_id", "<i8"),  # cancel, replace, query: the order's integer client id
         ("symbol", "<u8"),  # name, 8 ASCII bytes as stored, zero padded
         ("px2", "<i4"),  # trigger; ask of a quote; LIST_INSTRUMENT: highest price
-        ("qty2", "<i4"),  # trailing distance; ask quantity of a quote
-        ("peak", "<i4"),
+        # trailing distance; ask quantity of a quote; LIST_INSTRUMENT: protection points
+        ("qty2", "<i4"),
+        ("peak", "<i4"),  # iceberg: shown at a time; LIST_INSTRUMENT: iceberg_parts
         ("min_qty", "<i4"),
         # budget, money; LIST_INSTRUMENT: tick size in 1e-9 units; SESSION_OPEN: dead-man time, ns;
         # TIME: length of a pause; PRODUCER_RESET: grace time; INCARNATION: the new number;
@@ -431,6 +478,8 @@ EVENT_FIELD_USE = {
         "amount": "tick in 1e-9",
         "amount2": "lot in 1e-9",
         "px2": "highest price",
+        "order_type": "rule set",
+        "stp": "default self-trade mode",
         "text": "symbol",
     },
     "SESSION": {
@@ -508,6 +557,9 @@ ENUMS = (
     EventFlag,
     Role,
     Reason,
+    RuleSet,
+    InstrumentRule,
+    Algorithm,
     Phase,
     OrderState,
     RejectCode,

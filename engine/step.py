@@ -73,8 +73,11 @@ from engine.records import (
     CommandKind,
     Reason,
     RejectCode,
+    RuleSet,
+    SelfTrade,
 )  # fmt: skip
 from engine.validate import (
+    ICEBERG_PARTS,
     RETRANSMISSION,
     client_id_code,
     owner_code,
@@ -89,13 +92,22 @@ SLOT_MASK = (1 << SLOT_BITS) - 1
 
 
 @helper
+def template_terms(s):
+    """Terms of an instrument created on first use: always the plain rules."""
+    plain, none = np.int64(RuleSet.PLAIN.value), np.int64(SelfTrade.NONE.value)
+    parts, protection = np.int64(ICEBERG_PARTS), np.int64(0)
+    tick, lot, px_max = s[TEMPLATE_TICK], s[TEMPLATE_LOT], s[TEMPLATE_PX_MAX]
+    return (np.int64(tick), np.int64(lot), np.int64(px_max), plain, none, parts, protection)
+
+
+@helper
 def step_new(s, c, text_row):
     """NEW after 2xx. Returns (reject code, symbol index)."""
     symbol = symbol_find(s, c)
     if symbol == 0:
         if c["symbol_id"] != 0 or s[CREATE_UNKNOWN] == 0:
             return np.int64(RejectCode.UNKNOWN_SYMBOL.value), symbol
-        symbol = symbol_list(s, c["symbol"], s[TEMPLATE_TICK], s[TEMPLATE_LOT], s[TEMPLATE_PX_MAX])
+        symbol = symbol_list(s, c["symbol"], template_terms(s))
         if symbol == 0:
             return np.int64(RejectCode.LISTING_REFUSED.value), symbol
     if np.int64(c["px"]) > symbols(s)[symbol]["px_max"]:

@@ -34,10 +34,12 @@ from engine.records import (
     OrderType,
     Phase,
     RejectCode,
+    RuleSet,
     SelfTrade,
     TimeInForce,
 )
 
+ICEBERG_PARTS = 100  # of an instrument created on first use
 RETRANSMISSION = -1  # answer of client_id_code: the id names a live order, say where it stands
 UNSUPPORTED_FLAGS = int(CommandFlag.SLIDE | CommandFlag.HIDDEN | CommandFlag.REDUCE_ONLY)
 
@@ -183,8 +185,50 @@ def name_printable(name):
 
 
 @helper
-def symbol_list(s, name, tick, lot, px_max):
-    """List an instrument; 0 when the name or the table forbids it."""
+def terms_of(c):
+    """What LIST_INSTRUMENT says of an instrument: a row of TERMS."""
+    return (
+        np.int64(c["amount"]),
+        np.int64(c["expire_ts"]),
+        np.int64(c["px2"]),
+        np.int64(c["order_type"]),
+        np.int64(c["stp"]),
+        np.int64(c["peak"]),
+        np.int64(c["qty2"]),
+    )
+
+
+@helper
+def terms_equal(s, symbol, terms):
+    """Whether a listed instrument has these terms."""
+    row = symbols(s)[symbol]
+    tick, lot, px_max, rules, stp, parts, protection = terms
+    return (
+        row["tick"] == tick
+        and row["lot"] == lot
+        and row["px_max"] == px_max
+        and row["rules"] == rules
+        and row["stp"] == stp
+        and row["iceberg_parts"] == parts
+        and row["protection"] == protection
+    )
+
+
+@helper
+def symbol_list(s, name, terms):
+    """List an instrument; 0 when the name, the terms or the table forbid it."""
+    tick, lot, px_max, rules, stp, parts, protection = terms
+    if (
+        tick < 1
+        or lot < 1
+        or px_max < 1
+        or rules > RuleSet.FULL
+        or stp < SelfTrade.NONE
+        or stp > SelfTrade.TRANSFER
+        or parts < 1
+        or protection < 0
+    ):
+        return np.int64(0)
     if s[SYMBOLS_USED] >= s[SYMBOLS_CAPACITY] or not name_printable(name):
         return np.int64(0)
     s[SYMBOLS_USED] += 1
@@ -195,6 +239,10 @@ def symbol_list(s, name, tick, lot, px_max):
     row["tick"] = tick
     row["lot"] = lot
     row["px_max"] = px_max
+    row["rules"] = rules
+    row["stp"] = stp
+    row["iceberg_parts"] = parts
+    row["protection"] = protection
     row["phase"] = Phase.CONTINUOUS
     row["symbol_id"] = symbol_id_of(s, symbol)
     symbol_touch(s, symbol)

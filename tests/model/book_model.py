@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from engine.records import OrderType, Phase, Side, TimeInForce
+from engine.records import OrderType, Phase, RuleSet, SelfTrade, Side, TimeInForce
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
 
@@ -48,12 +49,33 @@ class Order:
         return self.order_type == OrderType.LIMIT and self.tif == TimeInForce.GTC
 
 
+class Terms(NamedTuple):
+    """What was said of an instrument when it was listed."""
+
+    tick: int
+    lot: int
+    px_max: int
+    rules: int = int(RuleSet.PLAIN)
+    stp: int = int(SelfTrade.NONE)
+    iceberg_parts: int = 100
+    protection: int = 0
+
+    @property
+    def possible(self) -> bool:
+        return (
+            min(self.tick, self.lot, self.px_max, self.iceberg_parts) > 0
+            and self.rules in (RuleSet.PLAIN, RuleSet.FULL)
+            and SelfTrade.NONE <= self.stp <= SelfTrade.TRANSFER
+            and self.protection >= 0
+        )
+
+
 class Book:
     """The resting orders of one instrument."""
 
-    def __init__(self, symbol_id: int, name: int, tick: int, lot: int, px_max: int) -> None:
+    def __init__(self, symbol_id: int, name: int, terms: Terms) -> None:
         self.symbol_id, self.name = symbol_id, name
-        self.tick, self.lot, self.px_max = tick, lot, px_max
+        self.terms, self.px_max = terms, terms.px_max
         self.phase = int(Phase.CONTINUOUS)
         self.last_px = 0
         self.trades = 0

@@ -20,7 +20,7 @@ from engine.records import (
     pack_name,
 )
 from tests.model import feed_model, orders_model, time_model
-from tests.model.book_model import Order
+from tests.model.book_model import Order, Terms
 from tests.model.checks_model import BLANK_COMMAND, KINDS, Command, Refused, is_name, refuse_if
 from tests.model.session_model import Session
 
@@ -191,9 +191,10 @@ def _open_account(model: ExchangeModel, account: int) -> None:
 
 def _list_instrument(model: ExchangeModel, c: Command) -> None:
     # Every start says it again: what is there already, on the same terms, is right.
-    terms = (c["symbol"], c["amount"], c["expire_ts"], c["px2"])
-    if terms not in [(b.name, b.tick, b.lot, b.px_max) for b in model.books.values()]:
-        model.list_instrument(*terms)
+    names = ("amount", "expire_ts", "px2", "order_type", "stp", "peak", "qty2")
+    terms = Terms(*(c[name] for name in names))
+    if (c["symbol"], terms) not in [(book.name, book.terms) for book in model.books.values()]:
+        model.list_instrument(c["symbol"], terms)
 
 
 def startup(instruments: Sequence[Instrument], accounts: int) -> Iterator[dict]:
@@ -213,4 +214,8 @@ def startup(instruments: Sequence[Instrument], accounts: int) -> Iterator[dict]:
             "amount": instrument.tick_units,
             "expire_ts": instrument.lot_units,
             "px2": instrument.px_max,
+            "order_type": int(instrument.rule_set),
+            "stp": int(instrument.self_trade),
+            "peak": instrument.iceberg_parts,
+            "qty2": instrument.protection,
         }

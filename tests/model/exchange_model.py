@@ -32,7 +32,7 @@ from engine.records import (
     pack_name,
 )
 from tests.model import desk_model, orders_model, time_model
-from tests.model.book_model import BUY, SELL, Book, Order
+from tests.model.book_model import BUY, SELL, Book, Order, Terms
 from tests.model.checks_model import (
     FIRST_ADMINISTRATIVE_KIND,
     Command,
@@ -222,22 +222,30 @@ class ExchangeModel:
             return self.books.get(c["symbol_id"])
         return next((b for b in self.books.values() if b.name == c["symbol"]), None)
 
-    def list_instrument(self, name: int, tick: int, lot: int, px_max: int) -> Book:
+    def list_instrument(self, name: int, terms: Terms) -> Book:
         """302, or a new book: LISTED and PHASE."""
-        good = is_name(name.to_bytes(8, "little").rstrip(b"\0")) and min(tick, lot, px_max) > 0
+        good = is_name(name.to_bytes(8, "little").rstrip(b"\0")) and terms.possible
         full = len(self.books) >= self.limits.symbols_max
         taken = any(book.name == name for book in self.books.values())
         refuse_if(not good or full or taken, RejectCode.LISTING_REFUSED)
         symbol_id = self.shard << SYMBOL_INDEX_BITS | (len(self.books) + 1)
-        book = self.books[symbol_id] = Book(symbol_id, name, tick, lot, px_max)
+        book = self.books[symbol_id] = Book(symbol_id, name, terms)
         self.tell_listed(book)
         return book
 
     def tell_listed(self, book: Book) -> None:
         """LISTED and PHASE: what the public has to know before any order."""
         text = book.name.to_bytes(8, "little").rstrip(b"\0")
-        terms = {"amount": book.tick, "amount2": book.lot, "px2": book.px_max}
-        self.writer.add(EventKind.LISTED, symbol_id=book.symbol_id, text=text, **terms)
+        self.writer.add(
+            EventKind.LISTED,
+            symbol_id=book.symbol_id,
+            text=text,
+            amount=book.terms.tick,
+            amount2=book.terms.lot,
+            px2=book.terms.px_max,
+            order_type=book.terms.rules,
+            stp=book.terms.stp,
+        )
         self.writer.add(EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase)
 
     def level_count(self) -> int:

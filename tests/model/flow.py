@@ -382,6 +382,10 @@ class Flow:
             "amount": self._often(10**7, 10**8),
             "expire_ts": self._often(10**9, 10**8),
             "px2": self._often(100, 1, PRICE_TICKS_MAX),
+            "order_type": self._often(0, 2),
+            "stp": self._often(1, 0, 7),
+            "peak": self._often(100, 0, -1),
+            "qty2": self._often(0, -1),
         }
 
     def _feed(self) -> Fields:

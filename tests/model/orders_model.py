@@ -21,7 +21,7 @@ from engine.records import (
     Role,
     TimeInForce,
 )
-from tests.model.book_model import Book, Order
+from tests.model.book_model import Book, Order, Terms
 from tests.model.checks_model import (
     Command,
     check_later_options,
@@ -63,7 +63,8 @@ def _book_of_new(model: ExchangeModel, c: Command) -> Book:
         by_number = c["symbol_id"] != 0
         refuse_if(by_number or not model.creates_symbols, RejectCode.UNKNOWN_SYMBOL)
         like = model.template
-        book = model.list_instrument(c["symbol"], like.tick_units, like.lot_units, like.px_max)
+        terms = Terms(like.tick_units, like.lot_units, like.px_max)
+        book = model.list_instrument(c["symbol"], terms)
         model.reached = book
     return book
 

@@ -141,9 +141,9 @@ def cancels_run(s):
         emit_continued(s, np.int64(s[WORK_COUNT]))
     else:
         s[WORK_KIND] = WORK_NONE
-        emit_summary(
-            s, np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION]), np.int64(s[WORK_TOTAL]), 0
-        )
+        account, session = np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION])
+        reason = np.int64(s[WORK_REASON])
+        emit_summary(s, account, session, np.int64(s[WORK_TOTAL]), np.int64(0), reason)
     s[WORK_COUNT] = 0
 
 
@@ -170,7 +170,8 @@ def rows_run(s):
     else:
         s[WORK_KIND] = WORK_NONE
         account, session = np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION])
-        emit_summary(s, account, session, np.int64(s[WORK_TOTAL]), np.int64(s[WORK_REF]))
+        more, reason = np.int64(s[WORK_REF]), np.int64(0)
+        emit_summary(s, account, session, np.int64(s[WORK_TOTAL]), more, reason)
     s[WORK_COUNT] = 0
 
 

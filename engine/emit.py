@@ -323,11 +323,14 @@ def emit_listed(s, symbol):
 
 
 @helper
-def emit_summary(s, account, session, count, more):
-    """Close a mass cancel or a page: `more` is the last order_id when rows remain."""
+def emit_summary(s, account, session, count, more, reason):
+    """Close cancels or a page: `more` is the last order_id when rows remain, `reason` why orders
+    were cancelled. It tells the answer to a mass cancel from the end of what nobody asked for.
+    """
     index = event_new(s, EventKind.SUMMARY)
     events(s)[index]["qty"] = count
     events(s)[index]["amount"] = more
+    events(s)[index]["reason"] = reason
     event_account(s, index, account, session)
 
 

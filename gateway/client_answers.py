@@ -102,15 +102,18 @@ def of_mark(kind: str, mark: str) -> Takes:
 
 def of_mass(summaries: int, own: Callable[[Report], bool], row: type[Report] = Canceled) -> Takes:
     """Give what answers a request with many rows: all up to the last of its summaries. Another
-    session of the account may ask the same at the same time: its summary is not ours.
+    session of the account may ask the same at the same time: its summary is not ours. Nor is one of
+    this session that ends what the exchange cancelled by itself, when the last connection was lost
+    or the client was silent: its reason tells.
     """
-    left = summaries
+    left, why = summaries, "" if row is Status else "mass"
 
     def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
         nonlocal left
         if isinstance(report, Summary):
-            left -= own(report)
-            return own(report), own(report) and left == 0
+            mine = own(report) and report.reason == why
+            left -= mine
+            return mine, mine and left == 0
         if isinstance(report, Rejected):
             mine = own(report) and not (report.id or report.order_id)
             return mine, mine

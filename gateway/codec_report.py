@@ -105,7 +105,7 @@ ORDER_KINDS = _kinds(
     _K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS
 )
 TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
-REASON_KINDS = _kinds(_K.CANCELED, _K.EXPIRED, _K.ACCOUNT)
+REASON_KINDS = _kinds(_K.CANCELED, _K.EXPIRED, _K.ACCOUNT, _K.SUMMARY)  # that of a page has none
 SPECIAL_KINDS = _kinds(_K.ACCOUNT, _K.LISTED)
 KIND_FILL, KIND_STATUS, KIND_REJECTED = int(_K.FILL), int(_K.STATUS), int(_K.REJECTED)
 KIND_SUMMARY, KIND_ACCOUNT, KIND_REPLACED, KIND_LISTED = (
@@ -219,7 +219,7 @@ def put_particulars(out, p, event):
     elif kind == KIND_ACCOUNT:
         p = put_integer(out, put(out, p, LOGON_KEY), event["amount"])
         p = put_integer(out, put(out, p, LAST_ID_KEY), event["client_order_id"])
-    if (REASON_KINDS >> kind) & 1:
+    if (REASON_KINDS >> kind) & 1 and (kind != KIND_SUMMARY or event["reason"] != 0):
         p = put_name(out, put(out, p, REASON_KEY), REASON_NAMES + np.int64(event["reason"]))
     if event["public_ref"] != 0:
         p = put_integer(out, put(out, p, REF_KEY), event["public_ref"])

@@ -41,7 +41,7 @@ PARTICULARS = {
     EventKind.REJECTED: "code reason text",
     EventKind.FILL: "trade_id role ref",
     EventKind.STATUS: "state ref",
-    EventKind.SUMMARY: "count next",
+    EventKind.SUMMARY: "count next reason",
     EventKind.ACCOUNT: "logon last_id reason",
     EventKind.BOOKED: "ref old_ref",
     EventKind.CANCELED: "reason ref",
@@ -58,7 +58,7 @@ HAPPENED = {
     EventKind.BOOKED: "an order, or its rest, entered the book",
     EventKind.FILL: "a trade; `role` says maker or taker",
     EventKind.STATUS: "where an order stands",
-    EventKind.SUMMARY: "end of a mass cancel or page",
+    EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
     EventKind.ACCOUNT: "a session of the account opened or closed",
 }
 VOLATILE = ("ts", "receipt", "in_ts", "incarnation")

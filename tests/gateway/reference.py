@@ -39,8 +39,9 @@ def _particulars(event: Any, kind: EventKind) -> dict[str, Any]:
         code = RejectCode(event["code"])
         return {"code": int(code), "reason": code.name.lower(), "text": SENTENCES[code]}
     if kind is EventKind.SUMMARY:
-        more = int(event["amount"])
-        return {"count": int(event["qty"])} | ({"next": more} if more else {})
+        more, why = int(event["amount"]), Reason(event["reason"])
+        paged = {"next": more} if more else {}
+        return {"count": int(event["qty"])} | paged | ({"reason": why.name.lower()} if why else {})
     if kind is EventKind.ACCOUNT:
         return {"logon": int(event["amount"]), "last_id": int(event["client_order_id"])}
     return {}

@@ -190,21 +190,45 @@ def test_a_replace_that_trades_collects_its_fills() -> None:
 def test_summary_of_another_session_does_not_end_a_mass_cancel() -> None:
     desk = logged_on()
     desk.ask(desk.core.mass_cancel({"symbol": "AAPL"}))
-    desk.report("summary", count=9, last=True, session="other")
+    desk.report("summary", count=9, reason="mass", last=True, session="other")
     assert not isinstance(desk.result, list)
     desk.report("canceled", **ORDER, reason="mass", qty="5", leaves="0", filled="0")
-    desk.report("summary", count=1, last=True, session="main")
+    desk.report("summary", count=1, reason="mass", last=True, session="main")
     assert [report.order_id for report in desk.result] == [16777217]
+
+
+@pytest.mark.parametrize("reason", ["disconnect", "dead_man"])
+def test_summary_of_what_nobody_asked_for_answers_no_request(reason: str) -> None:
+    desk = logged_on()
+    desk.ask(desk.core.mass_cancel({"symbol": "AAPL"}))
+    desk.report("summary", count=0, reason=reason, last=True, session="main")
+    assert not isinstance(desk.result, list)
+    desk.report("summary", count=0, reason="mass", last=True, session="main")
+    assert desk.result == []
+    desk.ask(desk.core.open_orders("AAPL", 2))
+    desk.report("summary", count=0, reason=reason, last=True, session="main")
+    assert desk.talk is not None
+    desk.report("summary", count=0, last=True, session="main")
+    assert desk.talk is None
+
+
+def test_mass_cancel_is_sent_again_when_only_the_lost_connection_was_summed_up() -> None:
+    desk = logged_on()
+    desk.ask(desk.core.mass_cancel({"symbol": "AAPL"}))
+    desk.core.suspend(ConnectionLost("gone"))
+    desk.core.begin_again()
+    desk.report("summary", count=0, reason="disconnect", last=True, session="main")
+    assert b"mass_cancel" in desk.core.taken_up()
 
 
 def test_mass_cancel_waits_for_every_shard() -> None:
     desk = logged_on(shards=2)
     desk.ask(desk.core.mass_cancel({}))
     desk.report("canceled", **ORDER, qty="5", reason="mass")
-    desk.report("summary", count=1, last=True)
+    desk.report("summary", count=1, reason="mass", last=True)
     assert desk.talk is not None
     desk.report("canceled", **ORDER, shard=1, qty="5", reason="mass")
-    desk.report("summary", shard=1, count=1, last=True)
+    desk.report("summary", shard=1, count=1, reason="mass", last=True)
     assert len(desk.result) == 2
 
 

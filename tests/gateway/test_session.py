@@ -497,6 +497,17 @@ def test_cancel_on_disconnect(desk: Bench, mode: str, left: int) -> None:
     assert opened["flags"] == flags[mode]
 
 
+def test_summaries_say_whether_they_answer_a_mass_cancel(desk: Bench) -> None:
+    """A client that comes back gets both kinds, and has to know which one it has waited for."""
+    witness, client = desk.log_on(session="b"), desk.log_on(cancel_on_disconnect="all")
+    desk.say(client, {"type": "mass_cancel", "symbol": "AAPL", "id": 1})
+    desk.desk.on_lost(client)
+    desk.settle()
+    heard = desk.say(witness, {"type": "open_orders", "symbol": "AAPL"})
+    seen = [line for line in heard if line["type"] == "summary"]
+    assert [line.get("reason") for line in seen] == ["mass", "disconnect", None]
+
+
 def test_close_is_not_lost_in_a_full_ring(desk: Bench) -> None:
     client = desk.log_on(cancel_on_disconnect="all")
     fill_ring(desk, client)

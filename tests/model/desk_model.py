@@ -37,7 +37,7 @@ def mass_cancel(model: ExchangeModel, c: Command) -> Units:
     """Cancel the account's orders that pass the filters, oldest first."""
     hit = _chosen(model, c)
     yield from _cancel_all(model, hit, Reason.MASS)
-    _summary(model, c, qty=len(hit))
+    _summary(model, c, qty=len(hit), reason=int(Reason.MASS))
 
 
 def _chosen(model: ExchangeModel, c: Command) -> list[Order]:
@@ -141,7 +141,13 @@ def cancel_session(model: ExchangeModel, session: Session, reason: Reason) -> Un
     """Cancel all orders of one session, and say how many."""
     hit = [order for order in model.orders.values() if order.session == session.slot]
     yield from _cancel_all(model, hit, reason)
-    model.writer.add(EventKind.SUMMARY, account=session.account, session=session.slot, qty=len(hit))
+    model.writer.add(
+        EventKind.SUMMARY,
+        reason=int(reason),
+        account=session.account,
+        session=session.slot,
+        qty=len(hit),
+    )
 
 
 def _session_event(model: ExchangeModel, session: Session, reason: Reason) -> None:

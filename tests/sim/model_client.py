@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from engine.records import EventKind
+from engine.records import EventKind, Reason
 from tests.sim.observer import TOLD, Observer, Violation, require
 from tests.sim.sim_net import Link, SimNet
 
@@ -82,6 +82,8 @@ class ModelClient:
         self.resume_share = rng.choice((0.0, 0.8, 1.0))
         self.resumed = 0
         self.in_doubt: set[int] = set()  # ids answered 203 that it never saw accepted
+        self.late: dict[int, Pending] = {}  # answered 203 while reports of theirs may be on the way
+        self.ran: dict[int, int] = {}  # id -> shard: answered by a report that names no request
 
     # ------------------------------------------------------------------------------- connection
     def connect(self) -> None:
@@ -241,6 +243,8 @@ class ModelClient:
         self.seq = self.opened | (self.told if self.resumes else {})
         self.resumed += self.resumes
         self.told, self.incarnation, self.was_cut = dict(self.seq), line["incarnation"], False
+        if not self.resumes:
+            self.late.clear()
         self.last_id = max(self.last_id, line["last_id"])
         for number in sorted(self.pending):
             self._send(self.pending[number])
@@ -263,6 +267,8 @@ class ModelClient:
         for key, name in NAMES:
             if key in line:
                 told[name] = int(line[key])
+        if line["type"] != "rejected" and ("reason" in line or line["type"] == "summary"):
+            told["reason"] = Reason[line.get("reason", "none").upper()]
         wrong = {n: (v, event[n]) for n, v in told.items() if event[n] != v}
         if wrong:
             raise Violation(f"{self.name}: report {line} differs from its event: {wrong}")
@@ -274,6 +280,10 @@ class ModelClient:
                 raise Violation(f"{self.name}: report {line} came where {due} was due")
         if shard in self.seq:
             self.seq[shard] = self.told[shard] = seq
+
+    def _behind(self, shard: int) -> bool:
+        # Whether reports of a time before this connection are still to come.
+        return self.resumes and self.seq.get(shard, 0) < self.opened.get(shard, 0) - 1
 
     @property
     def name(self) -> str:
@@ -292,25 +302,32 @@ class ModelClient:
                 told = (line["shard"], line["order_id"])
                 require(known in (None, told), f"{self.name}: id {number} is {known} and {told}")
                 self.accepted[number] = told
-        elif kind == "summary":
-            self._answered("mass", 0, line["shard"])
+        elif kind == "summary" and line.get("reason") == "mass":
+            self._answered(("mass",), 0, line)
         elif kind == "replaced":
-            self._answered("replace", number, line["shard"])
-        elif kind == "canceled" and line["reason"] == "client":
-            if not self._answered("cancel", number, line["shard"]):
-                self._answered("replace", number, line["shard"])  # to no more than was filled
+            self._answered(("replace",), number, line)
+        elif kind == "canceled" and line["reason"] == "client":  # or to no more than was filled
+            self._answered(("cancel", "replace"), number, line)
         if kind == "booked" or (kind == "status" and int(line["leaves"])):
             self.orders[number] = (line["symbol"], line["order_id"])
         if kind in ("canceled", "expired") or (kind == "fill" and line["leaves"] == "0"):
             self.orders.pop(number, None)
 
-    def _answered(self, kind: str, target: int, shard: int) -> bool:
-        for number in sorted(self.pending):
-            request = self.pending[number]
-            if request.kind == kind and request.target == target and request.shard == shard:
-                del self.pending[number]
-                return True
-        return False
+    def _answered(self, kinds: tuple[str, ...], target: int, line: dict[str, Any]) -> None:
+        # No report names the request, but they ran in the order of their ids.
+        shard = line["shard"]
+        if line["seq"] > self.opened.get(shard, 0):  # live: nothing late is still to come
+            self.late = {n: late for n, late in self.late.items() if late.shard != shard}
+        found = [
+            number
+            for number, request in sorted((self.late | self.pending).items())
+            if request.kind in kinds and request.target == target and request.shard == shard
+        ]
+        if found:
+            self.pending.pop(found[0], None)
+            self.late.pop(found[0], None)
+        if len(found) == 1:  # no doubt which one
+            self.ran[found[0]] = shard
 
     def _refused(self, number: int, line: dict[str, Any]) -> None:
         request = self.pending.get(number)
@@ -326,6 +343,8 @@ class ModelClient:
         del self.pending[number]
         if line["code"] == 203:
             self.duplicates += 1
+            if self._behind(request.shard):
+                self.late[number] = request
             if number not in self.accepted:
                 self.in_doubt.add(number)
 
@@ -334,6 +353,9 @@ class ModelClient:
         """What was lost was never said."""
         self.was_cut = True
         self.in_doubt.clear()
+        self.late.clear()
+        stories = observer.stories
+        self.ran = {n: shard for n, shard in self.ran.items() if self._journaled(stories[shard], n)}
         if self.link is not None:
             self.link.down.clear()  # what was still under way is not told any more
         for number, (shard, order_id) in list(self.accepted.items()):
@@ -363,7 +385,10 @@ class ModelClient:
         return any(int(r["session"]) in slots for r in mine)
 
     def check_end(self) -> None:
-        """Everything acknowledged is in the journal, once."""
+        """Everything acknowledged is in the journal, an order once."""
+        for number, shard in self.ran.items():
+            ran = self._journaled(self.observer.stories[shard], number)
+            require(ran, f"{self.name}: request {number} was answered, and never ran")
         for number, (shard, order_id) in self.accepted.items():
             events = self.observer.stories[shard].events.all
             found = events[

@@ -28,7 +28,7 @@ from tests.sim.sim_time import SimTime
 # Fields of an event that reports tell.
 TOLD = (
     "kind", "order_id", "client_order_id", "code", "leaves", "cum", "qty", "public_ref", "px",
-    "trade_id",
+    "trade_id", "reason",
 )  # fmt: skip
 EVENT_WORDS = EVENT.itemsize // 8
 ROWS = 1 << 12

@@ -6,12 +6,14 @@ import errno
 from collections.abc import Callable
 
 import numpy as np
+import orjson
 import pytest
 
 from engine.book_state import INCARNATION_NUMBER
 from engine.records import EVENT_SLOT
 from engine.snapshot import snapshot_list, snapshot_load
 from engine.staging import DURABLE, GATE_CLOSED, STAGED
+from tests.sim.model_client import Pending
 from tests.sim.processes import FollowerSim
 from tests.sim.sim_time import NS, installed
 from tests.sim.world import World
@@ -188,3 +190,34 @@ def test_what_a_failed_sync_has_left_in_the_cache_is_written_again() -> None:
         world._power_cut("power_cut")
 
     story(tell, mode="sync")
+
+
+def test_the_end_of_a_lost_connection_is_not_the_answer_to_a_lost_mass_cancel() -> None:
+    def tell(world: World) -> None:
+        client, net = world.clients[0], world.machine.net
+        client.resume_share, client.options = 1.0, {"cancel_on_disconnect": "all"}
+        assert client.link is not None
+        net.cut(client.link)
+        turns(world, lambda: not client.logged_on)
+        turns(world, lambda: client.logged_on and not client.pending)
+        number = client.last_id = client.last_id + 1
+        line = {"type": "mass_cancel", "symbol": client.who.symbols[0], "id": number}
+        asked = Pending(number, "mass", client.who.shards[0], 0, orjson.dumps(line) + b"\n")
+        client.pending[number] = asked
+        client._send(asked)
+        lost = client.link
+        lost.up.clear()
+        net.cut(lost)
+
+        def told_what_was_missed() -> bool:
+            link = client.link
+            if link is None or not client.logged_on or link is lost:
+                return False
+            link.up.clear()  # nor does the repetition arrive
+            return not client._behind(0)
+
+        turns(world, told_what_was_missed)
+        assert number in client.pending, "what cancelled its orders was not this request"
+        net.cut(client.link)
+
+    story(tell)

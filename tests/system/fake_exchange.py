@@ -242,7 +242,8 @@ class FakeExchange:
         elif kind == j.MASS_CANCEL:
             for order in [o for o in mine.values() if message.get("symbol", o.symbol) == o.symbol]:
                 self._cancel(number, order, "mass")
-            self._tell(number, session.account, {"type": "summary", "session": session.name})
+            ended = {"type": "summary", "session": session.name, "reason": "mass"}
+            self._tell(number, session.account, ended)
         elif target is None:
             self._refuse(number, session, own or message.get("target_id", 0), 501)
         elif kind == j.CANCEL:

@@ -154,7 +154,7 @@ class Flow:
         if kind in ("accepted", "status") and own in self.pending:
             self.counts["acks"] += 1
             self._done(own)
-        if kind == "summary":
+        if kind == "summary" and message.get("reason") == "mass":  # not of a lost connection
             self.summaries += 1
             self._answered(0)
             if self.ended:

@@ -47,6 +47,7 @@ from engine.records import (
     EventKind,
     Phase,
     Reason,
+    RejectCode,
     Role,
     layout_offset,
 )  # fmt: skip
@@ -203,7 +204,10 @@ def emit_accepted(s, slot):
 
 @helper
 def emit_rejected(s, c, code, symbol):
-    """Refuse command `c`; `symbol` is the index it named, 0 when none is known."""
+    """Refuse command `c`; `symbol` is the index it named, 0 when none is known. Who does not own
+    the session is told nothing: its connection ends by the event of the logon that took it over,
+    and that one's client must not take this for the answer to what it has sent again.
+    """
     index = event_new(s, EventKind.REJECTED)
     event = events(s)[index]
     event["code"] = code
@@ -225,6 +229,8 @@ def emit_rejected(s, c, code, symbol):
     )  # a free slot has account 0
     if not in_table or sessions(s)[session]["account"] != account:
         session = np.int64(0)
+    if code == RejectCode.NOT_LOGGED_ON:
+        account = np.int64(0)
     event_account(s, index, account, session)
 
 

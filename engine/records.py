@@ -453,7 +453,11 @@ EVENT_FIELD_USE = {
         "leaves": "accepted quantity",
         "px": "limit, 0 for market",
     },
-    "REJECTED": {"code": "reject code", "order_id": "target, where one was named"},
+    "REJECTED": {
+        "code": "reject code",
+        "order_id": "target, where one was named",
+        "account": "0: by somebody who does not own the session (201), or of no known account",
+    },
     "REPLACED": {
         "qty": "new total",
         "px": "new price",

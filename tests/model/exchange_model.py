@@ -187,12 +187,13 @@ class ExchangeModel:
 
     def _reject(self, c: Command, code: RejectCode) -> None:
         text = target_text(c)
+        told = code != RejectCode.NOT_LOGGED_ON and c["account"] in self.accounts
         self.writer.add(
             EventKind.REJECTED,
             code=int(code),
             client_order_id=c["client_order_id"] or c["target_client_order_id"],
             order_id=c["order_id"],
-            account=c["account"] if c["account"] in self.accounts else 0,
+            account=c["account"] if told else 0,
             session=c["session"] if self.sessions.belongs(c["session"], c["account"]) else 0,
             symbol_id=self.reached.symbol_id if self.reached else 0,
             text=text,

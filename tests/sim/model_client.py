@@ -253,6 +253,8 @@ class ModelClient:
         # Against the story: a number has one content, for ever.
         shard, seq = line["shard"], line["seq"]
         self.reports += 1
+        if line.get("code") == 201:  # whose owner has gone is told nothing, nor is his successor
+            raise Violation(f"{self.name}: {line} answers nothing of this connection")
         story = self.observer.stories[shard]
         row = story.by_account.get((self.who.account_number, seq))
         if row is None:

@@ -13,6 +13,7 @@ from engine.book_state import INCARNATION_NUMBER
 from engine.records import EVENT_SLOT
 from engine.snapshot import snapshot_list, snapshot_load
 from engine.staging import DURABLE, GATE_CLOSED, STAGED
+from gateway.session import Stage
 from tests.sim.model_client import Pending
 from tests.sim.processes import FollowerSim
 from tests.sim.sim_time import NS, installed
@@ -219,5 +220,35 @@ def test_the_end_of_a_lost_connection_is_not_the_answer_to_a_lost_mass_cancel() 
         turns(world, told_what_was_missed)
         assert number in client.pending, "what cancelled its orders was not this request"
         net.cut(client.link)
+
+    story(tell)
+
+
+def test_the_refusal_of_what_an_old_connection_sent_is_not_the_answer_to_its_repetition() -> None:
+    def tell(world: World) -> None:
+        client, desk = world.clients[0], world.machine.alive("gateway")[0].desk  # type: ignore[attr-defined]
+        turns(world, lambda: client.logged_on and not client.pending)
+        older, shard = client.link, owner(world)
+        number = client.last_id = client.last_id + 1
+        line = {"type": "new", "symbol": client.who.symbols[0], "side": "buy", "qty": 1, "price": 1}
+        sent = orjson.dumps(line | {"id": number}) + b"\n"
+        client.pending[number] = Pending(number, "new", client.who.shards[0], 0, sent)
+        client.lose()
+        client.connect()
+        shard.paused_until = 1 << 62
+        turns(world, lambda: any(s.stage is Stage.OPENING for s in desk.sessions.by_logon.values()))
+        assert older is not None
+        assert not older.closed
+        older.up += sent  # read behind the logon that takes its session over
+        turns(world, lambda: not older.up)
+        shard.paused_until = 0
+        turns(world, lambda: client.logged_on)
+        assert client.link is not None
+        client.link.up.clear()  # the repetition does not arrive
+        turns(world, lambda: older.closed)
+        for _ in range(50):
+            world._turn(act=False)
+        assert number in client.pending, "this connection's request was not refused"
+        world.machine.net.cut(client.link)
 
     story(tell)

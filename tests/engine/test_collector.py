@@ -23,9 +23,11 @@ pytestmark = pytest.mark.nojit
 
 @pytest.fixture(autouse=True)
 def by_hand() -> Iterator[None]:
-    """Only the collections that a test asks for."""
+    """Only the collections that a test asks for, and not of what all other tests have left."""
     gc.disable()
+    gc.freeze()
     yield
+    gc.unfreeze()
     gc.enable()
 
 

@@ -64,6 +64,7 @@ def test_d4_an_error_of_any_operation_can_be_tried_again_unless_it_was_a_sync(er
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.later
 def test_d3_random_lives_of_a_log_equal_a_list(seed: int) -> None:
     """Appends, syncs, kills, power cuts in the middle of anything, restarts further back; readers
     that live through all of it.

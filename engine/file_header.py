@@ -24,7 +24,7 @@ _FIELDS: list[Any] = [
     ("first", "<i8"),  # first in_seq or out_seq; snapshot: its in_seq
     ("chain_crc", "<i8"),  # what the CRC of the first record starts from
     ("epoch", "<i8"),
-    ("created_ns", "<i8"),
+    ("created_ns", "<i8"),  # the wall clock; nothing depends on it
     ("size", "<i8"),  # bytes of the whole file as made
     ("header_crc", "<i8"),  # of this page with header_crc = 0
 ]

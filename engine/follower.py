@@ -13,6 +13,7 @@ A difference at a mark means that the journal would not give again what clients 
 `Diverged`, with the place; the supervisor decides what then.
 """
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -66,6 +67,7 @@ class Follower:
         self.log = EventLogWriter(
             parts.disk, parts.directory, parts.shard,
             journal.log_segment_events, journal.log_events_max, self._word(WRITER_EPOCH),
+            clock_ns=time.time_ns,
         )  # fmt: skip
         self._log_open()
         self.mark = np.zeros(MARK_WORDS, np.int64)

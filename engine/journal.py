@@ -1,7 +1,8 @@
 """The writer of all shards' journals: staging rings to files, synced when due, then told.
 
 Cold; one process, no thread and no clock of its own: whoever runs it calls `step(now_ns)`, in the
-simulator too. Every file access goes through its Disk.
+simulator too, and gives the wall clock for what files say of themselves. Every file access goes
+through its Disk.
 
     STAGED (shard) -> pwrite -> WRITTEN -> fdatasync -> DURABLE
 
@@ -23,6 +24,7 @@ bytes and more behind them may take the last durable records with it. The start 
 as the reader's rule says; it never reads them wrong.
 """
 
+import time
 from collections.abc import Callable
 
 from engine.config import Journal
@@ -53,7 +55,8 @@ class JournalWriter:
     """Writes the journals of all shards.
 
     keep_after(shard): every record above this in_seq is still needed (snapshots, event log), so
-    that retention leaves its segment alone. By default all are.
+    that retention leaves its segment alone. By default all are. clock_ns: the wall clock, by which
+    files name the time of their making.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class JournalWriter:
         config: Journal,
         epoch: int,
         keep_after: Callable[[int], int] = lambda shard: 0,
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.failed = ""  # why nothing is written any more
         self.low = False
@@ -74,6 +78,7 @@ class JournalWriter:
         self._config = config
         self._epoch = epoch
         self._keep_after = keep_after
+        self._clock_ns = clock_ns
         self._segments: list[JournalSegments | None] = [None] * shards
         self._chains = [chain_state(0, 0) for _ in range(shards)]
         self._interval_ns = {"os": SECOND_NS, "batch": config.sync_ms * 1_000_000, "sync": 0}[
@@ -112,7 +117,12 @@ class JournalWriter:
     def _take(self, shard: int) -> JournalSegments:
         assert self._segments[shard] is None, f"shard {shard} is open already"
         segments = JournalSegments(
-            self._disk, self._directory, shard, self._config.segment_bytes, self._epoch
+            self._disk,
+            self._directory,
+            shard,
+            self._config.segment_bytes,
+            self._epoch,
+            self._clock_ns,
         )
         self._segments[shard] = segments
         return segments
@@ -127,7 +137,7 @@ class JournalWriter:
 
     def flush(self, now_ns: int) -> bool:
         """Write and sync whatever is staged now, in every mode; True when all of it is durable."""
-        self._guarded(lambda: self._write(now_ns) | self._sync(now_ns))
+        self._guarded(lambda: self._write() | self._sync(now_ns))
         return not self.failed
 
     @property
@@ -151,22 +161,22 @@ class JournalWriter:
             return True
 
     def _step(self, now_ns: int) -> bool:
-        worked = self._write(now_ns)
+        worked = self._write()
         if self._synced_ns is None or now_ns - self._synced_ns >= self._interval_ns:
             worked |= self._sync(now_ns)
         return worked | self._look_around(now_ns) | self._keep_house()
 
-    def _write(self, now_ns: int) -> bool:
+    def _write(self) -> bool:
         worked = False
         for shard, segments in enumerate(self._segments):
             if segments is not None:
                 staged = self._staging.get(shard, STAGED)
                 if staged > segments.position:
-                    self._write_shard(shard, segments, staged, now_ns)
+                    self._write_shard(shard, segments, staged)
                     worked = True
         return worked
 
-    def _write_shard(self, shard: int, segments: JournalSegments, staged: int, now_ns: int) -> None:
+    def _write_shard(self, shard: int, segments: JournalSegments, staged: int) -> None:
         rings = self._staging
         if staged - segments.position > rings.capacity:
             raise StagingBroken(
@@ -186,7 +196,7 @@ class JournalWriter:
                     f"shard {shard}: staged record {segments.position + 1} or one of the"
                     f" {count - 1} behind it does not continue the chain (fault {chain[FAULT]})"
                 )
-            segments.append(words, now_ns)
+            segments.append(words)
         assert (segments.position, segments.crc) == (chain[NEXT] - 1, chain[CRC])
         rings.set(shard, WRITTEN, staged)
 

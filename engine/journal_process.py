@@ -61,7 +61,7 @@ class JournalProcess:
         epoch = max(self.staging.get(shard, WRITER_EPOCH) for shard in self.shards)
         self.writer = JournalWriter(
             disk, directory, instance.shards, self.staging, self.settings, epoch,
-            keep_after=self._needed,
+            keep_after=self._needed, clock_ns=time.time_ns,
         )  # fmt: skip
         for shard in self.shards:
             if ends is None:

@@ -16,6 +16,9 @@ recovery cuts off could (same place, same chain), so that is zeroed and synced b
 is written, later segments first and one by one.
 """
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 
 from engine.crc32c import CRC_START
@@ -42,7 +45,13 @@ class JournalSegments:
     """The segments of one shard, open for appending behind `position`."""
 
     def __init__(
-        self, disk: Disk, directory: str, shard: int, segment_bytes: int, epoch: int
+        self,
+        disk: Disk,
+        directory: str,
+        shard: int,
+        segment_bytes: int,
+        epoch: int,
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.shard = shard
         self.directory = directory
@@ -54,6 +63,7 @@ class JournalSegments:
         self._disk = disk
         self._segment_bytes = segment_bytes
         self._epoch = epoch
+        self._clock_ns = clock_ns  # only for people who look at a file
         self._current: JournalFile | None = None
         self._handle = -1
         self._unsynced: list[int] = []  # handles written to since the last sync, oldest first
@@ -93,7 +103,7 @@ class JournalSegments:
             self._write_again(self._handle, self._current, sure, in_seq)
             self._disk.fdatasync(self._handle)
         else:
-            self._rotate(0)
+            self._rotate()
         self._disk.sync_dir(self.place)
 
     def _write_again(self, handle: int, file: JournalFile, after: int, until: int) -> None:
@@ -114,7 +124,7 @@ class JournalSegments:
             if file.last > durable:
                 self._unsynced.append(self._disk.open(file.path, write=True))
         if self._current is None:
-            self._rotate(0)
+            self._rotate()
         self._mark_unsynced()
         self._disk.sync_dir(self.place)  # it may have died between a rename and this
 
@@ -148,12 +158,12 @@ class JournalSegments:
                 self._disk.unlink(f"{self.place}/{name}")
 
     # -------------------------------------------------------------------------------- writing
-    def append(self, words: np.ndarray, now_ns: int) -> None:
+    def append(self, words: np.ndarray) -> None:
         """Write whole records (int64 words) behind `position`; they are in the page cache then."""
         while words.size:
             current = self._current
             if current is None or self.position == current.last:
-                self._rotate(now_ns)
+                self._rotate()
                 continue
             count = min(words.size // COMMAND_WORDS, current.last - self.position)
             part, words = words[: count * COMMAND_WORDS], words[count * COMMAND_WORDS :]
@@ -180,15 +190,14 @@ class JournalSegments:
         if self._handle not in self._unsynced:
             self._unsynced.append(self._handle)
 
-    def _rotate(self, now_ns: int) -> None:
+    def _rotate(self) -> None:
         # Go on in the next segment, whose header and name are on disk before this returns.
         first = self.position + 1
         made = self._ahead.pop(first, None)
         path = f"{self.place}/{journal_name(first)}"
         if made is None:
-            header = FileHeader(
-                "journal", self.shard, first, self.crc, self._epoch, now_ns, self._segment_bytes
-            )
+            size, now_ns = self._segment_bytes, self._clock_ns()
+            header = FileHeader("journal", self.shard, first, self.crc, self._epoch, now_ns, size)
             made = JournalFile(path, header)
             if not self._spares:
                 self.make_spare()

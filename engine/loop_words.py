@@ -113,3 +113,15 @@ def journal_ports_none() -> tuple[np.ndarray, ...]:
         own,
         own.view(np.int64),
     )
+
+
+def journal_inherit(journal: np.ndarray, in_seq: int, position: int) -> None:
+    """A new owner begins behind `in_seq` with what an owner before has staged: J_DURABLE and
+    J_COMMITTED say what of it is on disk and shown.
+    """
+    if journal[J_DURABLE] < in_seq:
+        # Shown before, nobody knows how long ago: the window is over until the disk has it.
+        journal[J_MARKS], journal[J_MARK_NEXT] = journal[J_DURABLE], 1
+    if journal[J_COMMITTED] != position:  # mode sync: the rest when the disk has it
+        journal[J_PENDING : J_PENDING + 2] = in_seq, position
+        journal[J_NEXT] = 1

@@ -50,12 +50,8 @@ from engine.loop_words import (
     J_CRC,
     J_DURABLE,
     J_EPOCH,
-    J_MARK_NEXT,
-    J_MARKS,
     J_MODE,
-    J_NEXT,
     J_PAUSE,
-    J_PENDING,
     J_RESERVE,
     J_SHARD,
     J_WINDOW_NS,
@@ -69,6 +65,7 @@ from engine.loop_words import (
     SYMBOLS_MAX,
     YIELD_NS,
     Ports,
+    journal_inherit,
     journal_ports_none,
 )
 from engine.loop_words import SPIN_NS as SPIN_NS_WORD
@@ -192,13 +189,7 @@ class ShardProcess:
         for word, value in values.items():
             journal[word] = value
         journal[J_CRC : J_CRC + 3] = self.own.event_crc
-        if journal[J_DURABLE] < self.state.hdr[IN_SEQ]:
-            # Shown by an owner before, nobody knows how long ago: the window is over until the
-            # disk has it.
-            journal[J_MARKS], journal[J_MARK_NEXT] = journal[J_DURABLE], 1
-        if journal[J_COMMITTED] != position:  # mode sync: the rest when the disk has it
-            journal[J_PENDING : J_PENDING + 2] = int(self.state.hdr[IN_SEQ]), position
-            journal[J_NEXT] = 1
+        journal_inherit(journal, int(self.state.hdr[IN_SEQ]), position)
         fds = np.array(self.instance.journal_fds[:1], np.int64)
         return (journal, staging.ctrl, staging.slot_words, fds, *ports[4:])
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from engine.child_parts import ChildParts, Main, StartError, StopSignals
 from engine.config import Config
-from engine.counters import State
+from engine.counters import COLLECTOR_COUNTERS, COLLECTOR_HISTOGRAM, State
 from engine.data_directory import DirectoryBusy
 from engine.disk import Disk
 from engine.file_header import FileRefused
@@ -93,7 +93,11 @@ def door_labels() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     from feed.publisher import FEED_COUNTERS
     from gateway.tcp_entry import COUNTER_LABELS, HISTOGRAM_LABELS
 
-    return {"gateway0": (COUNTER_LABELS, HISTOGRAM_LABELS), "feed": (FEED_COUNTERS, ())}
+    own = {"gateway0": (COUNTER_LABELS, HISTOGRAM_LABELS), "feed": (FEED_COUNTERS, ())}
+    return {
+        door: ((*labels, *COLLECTOR_COUNTERS), (*histograms, COLLECTOR_HISTOGRAM))
+        for door, (labels, histograms) in own.items()
+    }
 
 
 def tell(text: str) -> None:

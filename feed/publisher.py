@@ -26,7 +26,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.counters import State
+from engine.counters import State, collector_watched
 from engine.idle import PARK_TIMEOUT_S, Idle, Rest, park
 from engine.records import EVENT_SLOT
 from engine.shm_ring import sleep_cancel, sleep_prepare
@@ -277,7 +277,8 @@ def serve_feed(parts: FeedParts, stop: Stop) -> int:
     try:
         if block is not None:
             block.set("state", State.RUNNING)
-        _run(publisher, parts, stop)
+        with collector_watched(lambda: block):
+            _run(publisher, parts, stop)
         for _ in range(DRAIN_STEPS_MAX):
             publisher.step(time.monotonic_ns())
             if publisher.idle:

@@ -71,9 +71,7 @@ class OrderDesk(LogDesk):
             text = f"id {latch} was refused BUSY: send it again first"
             self._refuse(client, request, Refusal(RejectCode.BUSY, text))
         elif full is not None:
-            # One that was used already can be overtaken by nobody, and may not be sent again.
-            if session.row and client_id > self.view[session.base + R_LAST_ID]:
-                self.view[session.base + R_LATCH] = client_id
+            self._latch(session, client_id)
             text = f"{self.full_reason(full)}; no id was used, send it again"
             self._refuse(client, request, Refusal(RejectCode.BUSY, text), full)
         else:
@@ -106,13 +104,14 @@ class OrderDesk(LogDesk):
         self, client: Client, session: Session, request: Request, up: list[int], down: list[int]
     ) -> None:
         view, client_id = self.view, request.words.get(C_ID, 0)
-        now = time.monotonic_ns()
+        now, used = time.monotonic_ns(), bool(down)
         for shard in up:
             slot = session.base + R_SHARDS + 2 * shard
             words = request.words | {
                 C_ACCOUNT: session.account.account, C_LOGON: session.logon, C_SESSION: view[slot]
             }  # fmt: skip
             if self.rings.push(shard, words, request.text, now):
+                used = True
                 view[session.base + R_COMMANDS] += 1
                 if client_id:
                     view[slot + 1] = max(view[slot + 1], client_id)
@@ -127,12 +126,24 @@ class OrderDesk(LogDesk):
             )
             self._refuse(client, request, Refusal(RejectCode.UNAVAILABLE, text), shard)
         if client_id and session.row:
-            base = session.base
-            view[base + R_LAST_ID] = max(view[base + R_LAST_ID], client_id)
-            if view[base + R_LATCH] == client_id:
-                view[base + R_LATCH] = 0
-            if len(request.shards) > 1:
-                session.open_everywhere = client_id
+            self._note(session, client_id, used, everywhere=len(request.shards) > 1)
+
+    def _note(self, session: Session, client_id: int, used: bool, *, everywhere: bool) -> None:
+        # An id that a shard took, or that is used up without one, or nothing but BUSY.
+        view, base = self.view, session.base
+        if not used:
+            self._latch(session, client_id)
+            return
+        view[base + R_LAST_ID] = max(view[base + R_LAST_ID], client_id)
+        if view[base + R_LATCH] == client_id:
+            view[base + R_LATCH] = 0
+        if everywhere:
+            session.open_everywhere = client_id
+
+    def _latch(self, session: Session, client_id: int) -> None:
+        # One that was used already can be overtaken by nobody, and may not be sent again.
+        if session.row and client_id > self.view[session.base + R_LAST_ID]:
+            self.view[session.base + R_LATCH] = client_id
 
     def _holding(self, shard: int, room: int) -> bool:
         """Whether the ring has less than `room` slots free, and it is worth waiting for more: the

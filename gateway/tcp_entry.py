@@ -35,7 +35,7 @@ from typing import Any, cast
 
 import uvloop
 
-from engine.counters import State
+from engine.counters import State, collector_watched
 from gateway.codec import Codec
 from gateway.connection import Client
 from gateway.desk import SPIN_COMMANDS_MAX, SPIN_NS, Desk
@@ -405,7 +405,8 @@ def serve_gateway(parts: GatewayParts) -> int:
         loop.set_exception_handler(broken)
         gc.collect()
         gc.freeze()  # what lives from here on is what a collection has to look at
-        await gateway.run(stop)
+        with collector_watched(lambda: gateway.desk.parts.counters):
+            await gateway.run(stop)
 
     broke: list[str] = []
     if parts.counters is not None:

@@ -65,6 +65,13 @@ def test_every_tier_runs_tests_without_parallel_workers(name: str) -> None:
     assert all("no:xdist" in command for command in commands if "pytest" in command)
 
 
+def test_what_check_leaves_for_later_is_in_every_stage_of_make_test() -> None:
+    (fast,) = (stage for stage in stages_of("check") if "pytest" in stage.command)
+    assert fast.command[-1].endswith(" and not later")
+    for name in ("test", "ci", "test-all"):
+        assert not any("later" in stage.command[-1] for stage in stages_of(name))
+
+
 def test_test_all_allows_no_skips() -> None:
     stages = [stage for stage in stages_of("test-all") if "pytest" in stage.command]
     assert all(stage.environ.get("RINGBOOK_NO_SKIPS") == "1" for stage in stages)

@@ -63,6 +63,7 @@ STATIC = (
     Stage("types", _python("mypy", "--no-error-summary"), 120),
 )
 FAST = "not slow and not soak and not service and not chaos"
+HURRIED = f"{FAST} and not later"  # `later` tests stay in every flavour of make test
 CI = "not soak and not service and not chaos"
 ALL = "not soak"
 NO_JIT = {"NUMBA_DISABLE_JIT": "1"}
@@ -83,7 +84,7 @@ def stages_of(tier: str) -> tuple[Stage, ...]:
     )
     strict = {"RINGBOOK_NO_SKIPS": "1"}
     tiers = {
-        "check": (*STATIC, _tests("fast tests", FAST, 300, {})),
+        "check": (*STATIC, _tests("fast tests", HURRIED, 300, {})),
         "test": (*STATIC, _tests("tests", CI, 2400, {}), *flavours),
         "ci": (
             *STATIC,

@@ -20,6 +20,7 @@ needs_jit = pytest.mark.skipif(JIT_DISABLED, reason="a million operations want c
 
 @needs_jit
 @pytest.mark.parametrize("name", sorted(GOLDEN))
+@pytest.mark.later
 def test_ladder_reaches_the_golden_outcome(name: str) -> None:
     _, outcome = run_ladder(named(name))
     assert outcome == GOLDEN[name][1]
@@ -30,6 +31,7 @@ def test_ladder_reaches_the_outcome_of_a_small_mix() -> None:
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="interpreted spin loops")
+@pytest.mark.later
 def test_ring_floor_returns_every_message_and_restores_the_affinity() -> None:
     before = os.sched_getaffinity(0)
     cores = cores_available()

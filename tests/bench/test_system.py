@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from bench.system import bench_config, cores_of, cpu_ns, remove_dead
 from engine.segment import SHM, Segment, segment_name
 
@@ -15,6 +17,7 @@ Segment.create(segment_name({instance!r}, "events"), "events", 4096)
 """
 
 
+@pytest.mark.later
 def test_segments_of_a_dead_benchmark_are_removed_and_of_a_live_one_stay() -> None:
     dead, live = f"bench_dead{os.getpid()}", f"bench_live{os.getpid()}"
     subprocess.run([sys.executable, "-c", _MAKER.format(instance=dead)], check=True, timeout=60)

@@ -141,6 +141,7 @@ def test_ping_reads_on_until_the_answer_to_its_own_order_is_there() -> None:
     assert b'"id":1,' in done.chunks[1]
 
 
+@pytest.mark.later
 def test_generator_process_measures_the_echo_and_ends_with_its_block() -> None:
     core = cores_available()[0]
     with echo_server(core) as echo, Generator(core) as generator:
@@ -156,6 +157,7 @@ def test_generator_process_measures_the_echo_and_ends_with_its_block() -> None:
     assert not paced["fault"]
 
 
+@pytest.mark.later
 def test_generator_reports_an_error_and_lives_on() -> None:
     core = cores_available()[0]
     with Generator(core) as generator:

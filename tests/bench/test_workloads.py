@@ -56,6 +56,7 @@ EXPECTED = {
 
 @needs_jit
 @pytest.mark.parametrize("name", sorted(GOLDEN))
+@pytest.mark.later
 def test_generator_reproduces_the_golden_workload_byte_for_byte(name: str) -> None:
     workload = generate(MIXES[name])
     digest, outcome = GOLDEN[name]
@@ -163,6 +164,7 @@ def _through_local_exchange(name: str) -> tuple[LocalExchange, TradeTally]:
 
 @needs_jit
 @pytest.mark.parametrize("name", sorted(GOLDEN))
+@pytest.mark.later
 def test_local_exchange_reaches_the_golden_outcome(name: str) -> None:
     exchange, tally = _through_local_exchange(name)
     assert tally.outcome == GOLDEN[name][1]

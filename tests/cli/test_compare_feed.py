@@ -77,6 +77,7 @@ def recorded(messages: list[Message], rows: list[Row]) -> list[bytes]:
 
 
 @pytest.mark.data
+@pytest.mark.later
 def test_a_faithful_feed_gives_every_row(data_dir: Path) -> None:
     folder = data_dir / "lobster"
     messages = read_messages(folder / "AAPL_2012-06-21_10s_messages_50.csv")

@@ -116,6 +116,7 @@ def test_ten_seconds_give_every_row_at_forty_levels(folder: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.parametrize(("preplace", "makers"), [(False, 4031), (True, 4046)])
+@pytest.mark.later
 def test_the_hour_gives_prices_and_makers_of_the_readme(
     folder: Path, preplace: bool, makers: int
 ) -> None:

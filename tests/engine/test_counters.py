@@ -172,6 +172,7 @@ def test_unknown_label_is_a_key_error(made: Counters) -> None:
         made.block("shard0").get("lapse")
 
 
+@pytest.mark.later
 def test_another_process_reads_by_label_knowing_only_the_instance(
     made: Counters, instance: str
 ) -> None:

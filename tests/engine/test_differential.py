@@ -159,10 +159,15 @@ def compare_world(seed: int, ops: int) -> Counter[object]:
 
 def _pieces() -> list[object]:
     every = (pytest.mark.flavour, pytest.mark.nojit)
-    return [
-        pytest.param(number, marks=every if number < PIECES_EVERYWHERE else pytest.mark.slow)
-        for number in range(PIECES)
+    first = pytest.param(0, marks=every)
+    more = [
+        pytest.param(
+            number,
+            marks=(*every, pytest.mark.later) if number < PIECES_EVERYWHERE else pytest.mark.slow,
+        )
+        for number in range(1, PIECES)
     ]
+    return [first, *more]
 
 
 @pytest.mark.timeout(300)  # the first piece of a flavour may have to compile

@@ -190,6 +190,7 @@ def test_only_what_was_published_is_read() -> None:
 
 # ---------------------------------------------------------------------------------------- restarts
 @pytest.mark.parametrize("count", [0, 1, 16, 23, 32, 70])
+@pytest.mark.later
 def test_a_restart_anywhere_cuts_and_goes_on(count: int) -> None:
     events = stream(120)
     for back in range(count + 1):
@@ -307,6 +308,7 @@ def damage(disk: SimDisk, path: str, byte: int, bit: int = 4) -> None:
     disk.overwrite(path, bytes([disk.read(path)[byte] ^ 1 << bit]), byte)
 
 
+@pytest.mark.later
 def test_d2_every_flipped_bit_of_a_segment_is_found_with_file_and_offset() -> None:
     disk, events, _, _ = filled(40)
     choose = random.Random(5)

@@ -86,6 +86,7 @@ def test_what_the_failed_sync_of_a_dead_writer_left_clean_is_written_again() -> 
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.later
 def test_d3_random_lives_of_a_log_equal_a_list(seed: int) -> None:
     """Appends, syncs, kills, power cuts in the middle of anything, restarts further back; readers
     that live through all of it.

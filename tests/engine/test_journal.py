@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from engine.crc32c import CRC_START
 from engine.disk import RealDisk
 from engine.file_header import FILE_HEADER_BYTES, header_bytes, header_read
 from engine.journal import SECOND_NS, JournalWriter
+from engine.journal_files import journal_name
 from engine.journal_reader import JournalDamage, journal_read
 from engine.staging import (
     DURABLE,
@@ -21,6 +23,7 @@ from engine.staging import (
     StagingRings,
 )
 from tests.sim.journal_run import DIRECTORY, MODES, MS, PLACE, ROOM, SEGMENT_BYTES, JournalRun
+from tests.sim.sim_time import STARTS_AT
 from tests.sim.stager import RECORD_BYTES, Stager
 
 
@@ -100,6 +103,35 @@ def test_next_segment_is_made_ahead() -> None:
     made = [t for t in run.disk.store.trace[start:] if t.startswith("create")]
     assert run.segments == [1, 65]
     assert len(made) == 1, "the rotation itself made no file, only the one for the next"
+
+
+# ----------------------------------------------------------------------- what a file says of itself
+def made_at(run: JournalRun) -> list[int]:
+    """When each segment says it was made."""
+    paths = [f"{PLACE}/{journal_name(first)}" for first in run.segments]
+    return [header_read(run.disk.read(path), "journal", 0).created_ns for path in paths]
+
+
+def test_every_segment_says_by_the_wall_clock_when_it_was_made() -> None:
+    run = JournalRun()
+    run.start()
+    run.step(ROOM, 5 * MS)
+    run.step(1, 5 * MS)
+    assert made_at(run) == [STARTS_AT, STARTS_AT + 10 * MS]
+    run.now_ns += SECOND_NS
+    run.kill()
+    run.resume()  # what the dead writer has made stays what it is
+    assert made_at(run) == [STARTS_AT, STARTS_AT + 10 * MS]
+
+
+def test_without_a_clock_of_a_simulation_it_is_the_machines(tmp_path: Path) -> None:
+    rings, disk = StagingRings.private(1, 64), RealDisk()
+    before = time.time_ns()
+    writer = JournalWriter(disk, str(tmp_path), 1, rings, Journal(free_bytes_min=0), 1)
+    writer.open(0, 0, CRC_START)
+    writer.close()
+    page = (tmp_path / "shard0" / journal_name(1)).read_bytes()
+    assert before <= header_read(page, "journal", 0).created_ns <= time.time_ns()
 
 
 # -------------------------------------------------------------------------- staged, but not sound

@@ -49,6 +49,7 @@ def test_d3_power_cut_leaves_a_prefix_with_everything_durable(mode: str, seed: i
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.later
 def test_d3_any_sequence_of_deaths_at_any_operation(mode: str, seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(150):
@@ -237,6 +238,7 @@ def torn_run(rng: random.Random) -> JournalRun:
         run.rings.close()
 
 
+@pytest.mark.later
 def test_d6_power_cut_at_every_operation_of_cutting(seed: int) -> None:
     for tail in range(6):
         rng = random.Random(seed + tail)

@@ -109,6 +109,7 @@ def test_overwritten_events_are_never_accepted_and_every_one_is_accounted_for() 
     assert accepted + reader.skipped == reader.cursor == written[0]
 
 
+@pytest.mark.later
 def test_rewritten_top_is_read_whole_and_never_goes_back() -> None:
     tops = BookTops.create(instance_name(), 1, 2)
     tops.unlink()

@@ -164,6 +164,7 @@ print(json.dumps({"error": error, "left": os.listdir("/dev/shm"),
 """
 
 
+@pytest.mark.later
 def test_full_shared_memory_is_an_error_and_leaves_nothing(
     require_program: Callable[[str], str],
 ) -> None:
@@ -312,6 +313,7 @@ def test_janitor_removes_what_a_killed_owner_left(
     assert janitor(instance) == []
 
 
+@pytest.mark.later
 def test_janitor_counts_a_zombie_as_dead(owner: subprocess.Popen[str], instance: str) -> None:
     owner.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)  # dead, not yet reaped
@@ -319,6 +321,7 @@ def test_janitor_counts_a_zombie_as_dead(owner: subprocess.Popen[str], instance:
     assert janitor(instance) == [segment_name(instance, "events")]
 
 
+@pytest.mark.later
 def test_janitor_refuses_a_live_owner_and_removes_nothing(
     owner: subprocess.Popen[str], instance: str
 ) -> None:
@@ -333,6 +336,7 @@ def test_janitor_refuses_a_live_owner_and_removes_nothing(
     assert shm_path(instance, "events").exists()
 
 
+@pytest.mark.later
 def test_janitor_is_not_fooled_by_a_pid_used_again(
     owner: subprocess.Popen[str], instance: str
 ) -> None:

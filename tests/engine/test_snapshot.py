@@ -150,6 +150,7 @@ def test_an_empty_state_takes_no_pages_and_every_page_is_found_again() -> None:
             raw[place] ^= 0xFF
 
 
+@pytest.mark.later
 def test_large_state_on_a_real_disk_is_quick(tmp_path: object) -> None:
     limits = ShardLimits()
     state, rng = allocate_state(limits), np.random.default_rng(4)
@@ -350,6 +351,7 @@ def operations_of_a_write(four: tuple[World, list[ShardState]]) -> int:
     return disk.operations - before
 
 
+@pytest.mark.later
 def test_d6_a_crash_at_every_operation_leaves_a_good_snapshot(
     four: tuple[World, list[ShardState]],
 ) -> None:
@@ -387,6 +389,7 @@ def test_d6_a_crash_at_every_operation_leaves_a_good_snapshot(
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+@pytest.mark.later
 def test_d4_a_failing_operation_is_an_error_and_leaves_the_earlier_ones(
     four: tuple[World, list[ShardState]], error: int
 ) -> None:

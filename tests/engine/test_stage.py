@@ -33,7 +33,9 @@ from engine.loop_words import (
     FAKE_WALL,
     J_CAPACITY,
     J_CHAIN,
+    J_COMMITTED,
     J_CRC,
+    J_DURABLE,
     J_EPOCH,
     J_MODE,
     J_RESERVE,
@@ -42,6 +44,8 @@ from engine.loop_words import (
     MODE_OS,
     MODE_SYNC,
     SLIPPED,
+    journal_inherit,
+    journal_ports_none,
 )
 from engine.records import COMMAND, CommandKind, EventKind, OrderType, Reason, pack_name
 from engine.replay import Replay
@@ -145,6 +149,16 @@ class Journaled:
 
     def records(self) -> np.ndarray:
         return self.staging.records(0, 0, self.staged)
+
+    def new_owner(self) -> None:
+        """The shard's process has died; the next goes on with its state and what was staged."""
+        old, journal = self.ports.journal, journal_ports_none()[0]
+        kept = (J_MODE, J_CAPACITY, J_RESERVE, J_WINDOW_NS, J_EPOCH, J_CHAIN)
+        journal[[*kept]] = old[[*kept]]
+        journal[J_CRC : J_CRC + 3] = old[J_CRC : J_CRC + 3]
+        journal[J_COMMITTED], journal[J_DURABLE] = self.committed, self.staging.get(0, DURABLE)
+        journal_inherit(journal, self.staged, self.position)
+        self.ports = self.ports._replace(journal=journal)
 
 
 def orders(count: int, first: int = 1, logon: int = 1) -> np.ndarray:
@@ -283,6 +297,56 @@ def test_window_counts_from_the_oldest_record_not_on_disk_for_hours() -> None:
         shard.run()
         assert not shard.shut
         shard.disk(shard.staged - 2)
+
+
+def test_d3_new_owner_does_not_begin_the_loss_window_anew() -> None:
+    shard = Journaled(MODE_BATCH)
+    shard.at(10 * MS)
+    shard.send(orders(3))
+    shard.run()  # shown, and not on disk
+    staged = shard.staged
+    shard.new_owner()
+    shard.at(11 * MS)
+    shard.send(orders(1, first=4))
+    shard.run()
+    assert shard.shut, "nobody knows how long ago they were shown"
+    shard.disk(staged - 1)
+    shard.run()
+    assert (shard.shut, shard.staged) == (True, staged), "the oldest is still not on disk"
+    shard.disk(staged)
+    shard.run()
+    assert (shard.shut, shard.staged) == (False, staged + 1)
+    for number, ns in ((5, WINDOW_NS - 1), (6, WINDOW_NS)):  # from here on that of its own
+        shard.at(11 * MS + ns)
+        shard.send(orders(1, first=number))
+        shard.run()
+        assert shard.shut == (ns == WINDOW_NS)
+
+
+def test_new_owner_of_what_is_on_disk_takes_commands_at_once() -> None:
+    shard = Journaled(MODE_BATCH)
+    shard.send(orders(3))
+    shard.run()
+    shard.disk()
+    shard.new_owner()
+    shard.send(orders(1, first=4))
+    staged = shard.staged
+    shard.run()
+    assert (shard.shut, shard.staged) == (False, staged + 1)
+
+
+def test_d3_sync_new_owner_shows_what_was_staged_when_the_disk_has_it() -> None:
+    shard = Journaled(MODE_SYNC)
+    shard.run()
+    before = shard.committed
+    shard.send(orders(3))
+    shard.run()
+    shard.new_owner()
+    shard.run()
+    assert shard.committed == before < shard.position
+    shard.disk()
+    shard.run()
+    assert shard.committed == shard.position
 
 
 def test_d4_low_disk_closes_the_gate() -> None:

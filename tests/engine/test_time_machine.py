@@ -315,6 +315,7 @@ def test_the_first_start_of_a_fork_begins_a_new_incarnation(
         directory.close(clean=False)
 
 
+@pytest.mark.later
 def test_a_journal_of_many_chunks(tmp_path: Path) -> None:
     """Longer than a chunk of the reader, the staging ring and a stretch of the event ring."""
     count, rng = 40_000, np.random.default_rng(8)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import numpy as np
 from engine.jit import freeze_kernels, kernel_signatures, warm_up
@@ -35,6 +37,7 @@ assert not several, several
 """
 
 
+@pytest.mark.later
 def test_no_kernel_of_the_feed_compiles_after_warm_up() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=110

@@ -168,6 +168,7 @@ def test_a_refused_logon_closes_and_says_why(exchange: ScriptedExchange) -> None
         client.limits()
 
 
+@pytest.mark.later
 def test_a_flood_of_requests_and_reports_does_not_lock_up(exchange: ScriptedExchange) -> None:
     # Far more than both socket buffers hold in either direction.
     count = 20_000

@@ -377,6 +377,7 @@ def test_reports_of_an_unknown_type_count_in_the_sequence() -> None:
     assert [type(r) for r in desk.core.reports][1:] == [Booked]
 
 
+@pytest.mark.later
 def test_unread_reports_are_bounded_and_the_loss_is_counted() -> None:
     desk = logged_on()
     line = orjson.dumps({"type": "booked", "seq": 0, "shard": 0, "id": 1}) + b"\n"

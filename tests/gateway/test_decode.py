@@ -219,6 +219,7 @@ def mixed(seed: int) -> bytes:
     return b"\n".join(made) + b"\n" + b"x" * 2100 + b"\n" + line(rng, 50) + b"\n"
 
 
+@pytest.mark.later
 def test_any_cut_of_the_bytes_gives_the_same_result(
     bench: Bench, client: FakeClient, seed: int
 ) -> None:

@@ -190,6 +190,7 @@ def logged(made: list[Any]) -> Any:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(fields=st.lists(events, min_size=1, max_size=4))
+@pytest.mark.later
 def test_n2_reports_of_logged_events_are_byte_for_byte_those_of_the_ring(
     reports: Reports, fields: list[dict[str, Any]]
 ) -> None:

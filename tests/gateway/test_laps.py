@@ -64,6 +64,7 @@ def test_n6_lapped_gateway_gives_every_report_from_the_log(desk: LogBench) -> No
     assert (desk.desk.laps, desk.exchange.waits) == ({}, [0])
 
 
+@pytest.mark.later
 def test_n6_no_lines_are_taken_while_a_lap_is_made_good(desk: LogBench) -> None:
     client = desk.log_on()
     flood(desk, 2 * CAPACITY)
@@ -83,6 +84,7 @@ def test_n6_no_lines_are_taken_while_a_lap_is_made_good(desk: LogBench) -> None:
     assert desk.exchange.waits == [0]
 
 
+@pytest.mark.later
 def test_n6_what_the_log_has_no_more_is_counted_as_lost_and_the_rest_given(
     desk: LogBench,
 ) -> None:
@@ -99,6 +101,7 @@ def test_n6_what_the_log_has_no_more_is_counted_as_lost_and_the_rest_given(
 
 
 @pytest.mark.parametrize("trouble", ["stands still", "broken"])
+@pytest.mark.later
 def test_n6_log_that_does_not_come_is_given_up_and_counted(desk: LogBench, trouble: str) -> None:
     client = desk.log_on()
     log, cursor = desk.exchange.logs[0], desk.desk.rings.cursor(0)
@@ -117,6 +120,7 @@ def test_n6_log_that_does_not_come_is_given_up_and_counted(desk: LogBench, troub
     assert kinds(desk.say(client, order(1)))[-2:] == ["accepted", "booked"]
 
 
+@pytest.mark.later
 def test_n6_sessions_and_instruments_that_came_during_the_lap_are_known(desk: LogBench) -> None:
     witness = desk.log_on(session="b")
     client = desk.connect()
@@ -179,6 +183,7 @@ def test_n6_other_shards_go_on_while_one_is_lapped() -> None:
     made.close()
 
 
+@pytest.mark.later
 def test_n6_gateway_lapped_again_and_again_still_gives_every_number_once(desk: LogBench) -> None:
     client = desk.log_on()
     first = session_of(client).seq[0]

@@ -42,6 +42,7 @@ def code_of(text: str, step: int) -> int:
 
 @settings(max_examples=1500)
 @given(text=numbers, step=steps_of_units)
+@pytest.mark.later
 def test_steps_are_the_exact_quotient_or_a_refusal(text: str, step: int) -> None:
     quotient = Fraction(text) * UNITS / step
     if quotient <= 0 or quotient >= 2**31:

@@ -18,6 +18,7 @@ from engine.journal_reader import JournalRead, journal_read
 from engine.records import COMMAND
 from engine.staging import DURABLE, STAGED, WRITTEN, StagingRings
 from tests.sim.sim_disk import SimDisk
+from tests.sim.sim_time import STARTS_AT
 from tests.sim.stager import RECORD_BYTES, Stager
 
 DIRECTORY = "/data"
@@ -55,6 +56,7 @@ class JournalRun:
             self.config,
             self.epoch,
             keep_after=lambda shard: self.snapshot,
+            clock_ns=lambda: STARTS_AT + self.now_ns,
         )
 
     # --------------------------------------------------------------------------------- what starts

@@ -1,5 +1,7 @@
 """The screens against a running exchange, as somebody at a terminal, or a script, has them."""
 
+import contextlib
+import itertools
 import re
 import signal
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.counters import COLLECTOR_COUNTERS, COLLECTOR_HISTOGRAM, Counters
 from tests.system.running import ROOT, Running, configuration, running_exchange
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -91,6 +94,27 @@ def test_top_shows_every_process_and_ring(exchange: Running) -> None:
     ):
         assert word in result.stdout
     assert "command_to_publish" in result.stdout
+
+
+def test_top_shows_what_the_collector_takes_of_the_gateway(exchange: Running) -> None:
+    counters = Counters.open(exchange.config.instance)
+    try:
+        gateway, feed = counters.block("gateway0"), counters.block("feed")
+        assert set(COLLECTOR_COUNTERS) <= set(gateway.labels) & set(feed.labels)
+        assert COLLECTOR_HISTOGRAM in feed.histograms
+        # Objects of its own for each client: some 30 are enough for the collector to look at them.
+        with contextlib.ExitStack() as clients:
+            for account, number in itertools.product(("demo", "alice", "bob"), range(40)):
+                if gateway.get("collections"):
+                    break
+                clients.enter_context(exchange.client(account, session=f"c{number}"))
+        count, total, longest = (gateway.get(label) for label in COLLECTOR_COUNTERS)
+        assert count > 0
+        assert 0 < longest <= total
+    finally:
+        counters.close()
+    result = exchange.run("top", "--once", connects=False)
+    assert re.search(r"gateway0 collector_pause( \(ever\))? +\d+ ", result.stdout), result.stdout
 
 
 def test_demo_is_alive_and_ends_by_itself(tmp_path_factory: pytest.TempPathFactory) -> None:

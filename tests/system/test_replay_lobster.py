@@ -80,6 +80,7 @@ def folder(data_dir: Path) -> Path:
     return data_dir / "lobster"
 
 
+@pytest.mark.later
 def test_ten_seconds_through_the_step_give_every_row(folder: Path) -> None:
     rows = read_rows(folder / "AAPL_2012-06-21_10s_orderbook_50.csv")
     tally = run(folder, "AAPL_2012-06-21_10s_messages_50.csv", rows)

@@ -95,6 +95,7 @@ def test_no_help_loads_the_compiler() -> None:
         (("up", "--role", "kitchen"), "--role is all, shard, gateway, feed; not 'kitchen'"),
     ],
 )
+@pytest.mark.later
 def test_what_goes_wrong_is_one_sentence(
     lonely: str, words: tuple[str, ...], sentence: str
 ) -> None:

@@ -8,6 +8,7 @@ verdict     journal, events, states and what the clients were told are one story
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import random
 import traceback
@@ -102,6 +103,7 @@ class World:
             except Exception as error:  # nothing in the exchange may raise what nobody expects
                 place = "".join(traceback.format_exc().splitlines(keepends=True)[-9:])
                 outcome.violation = f"{type(error).__name__}: {error}\n{place}"
+        gc.unfreeze()  # a supervisor freezes what there is when it starts: this world goes
         outcome.actions = sum(client.actions for client in self.clients)
         outcome.trace = self.digest.hexdigest()
         self.counts["reports"] = sum(client.reports for client in self.clients)

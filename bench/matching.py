@@ -42,6 +42,7 @@ QUICK_OPERATIONS = 200_000
 PEERS = {"W1": ("geseq/cpp-orderbook", 58 / 14), "W2": ("geseq/cpp-orderbook", 154 / 19)}
 TARGET_RATIO = 4.0
 TARGET_GROWTH = 1.5
+TARGET_RULES = 1.3
 
 
 def limits_for(workload: Workload) -> ShardLimits:
@@ -52,9 +53,10 @@ def limits_for(workload: Workload) -> ShardLimits:
     return ShardLimits(orders_max=orders, levels_max=levels, symbols_max=symbols, text_ids_max=64)
 
 
-def new_exchange(workload: Workload) -> LocalExchange:
+def new_exchange(workload: Workload, rules: str = "plain") -> LocalExchange:
     """Return an exchange that lists the workload's symbols, with account 1."""
-    instruments = tuple(Instrument(symbol_name(i)) for i in range(workload.mix.symbols))
+    names = (symbol_name(i) for i in range(workload.mix.symbols))
+    instruments = tuple(Instrument(name, rules=rules) for name in names)
     return LocalExchange(instruments, accounts=1, limits=limits_for(workload))
 
 
@@ -88,12 +90,14 @@ def _apply(exchange: LocalExchange, commands: npt.NDArray[np.void], tally: Trade
     return total_ns
 
 
-def run_engine(name: str, operations: int | None = None) -> tuple[float, Outcome]:
+def run_engine(
+    name: str, operations: int | None = None, rules: str = "plain"
+) -> tuple[float, Outcome]:
     """Fill the book, then time the operations: thread-CPU ns per operation, and the outcome."""
     workload, commands = named(name), _commands(name)
     prefill = workload.prefill
     end = commands.size if operations is None else min(commands.size, prefill + operations)
-    exchange, tally = new_exchange(workload), TradeTally()
+    exchange, tally = new_exchange(workload, rules), TradeTally()
     _apply(exchange, commands[:prefill], tally)
     cpu_ns = _apply(exchange, commands[prefill:end], tally)
     return cpu_ns / (end - prefill), tally.outcome
@@ -132,9 +136,28 @@ def bench_book(quick: bool = False) -> list[Row]:
     rows.append(
         measured.row("matching growth", "ns/op", void=void, note="adds only, 10 % trade on entry")
     )
+    rows += [_rules_row(name, pairs, operations) for name in PEERS]
     rows.append(_growth_row("growth of the book 10³ → 10⁶", "resting_1e3", "resting_1e6", quick))
     rows.append(_growth_row("growth 1 → 1,000 symbols", "symbols_1", "symbols_1000", quick))
     return rows
+
+
+def _rules_row(name: str, pairs: int, operations: int | None) -> Row:
+    # The same plain orders on instruments that would also take any other.
+    run_engine(name, 1000, "full")
+    results = interleave(
+        pairs,
+        lambda: run_engine(name, operations, "full"),
+        lambda: run_engine(name, operations),
+    )
+    wrong = [full for (_, full), (_, plain) in results if full != plain]
+    return Pairs([a[0] for a, _ in results], [b[0] for _, b in results]).row(
+        f"matching {name}, instrument with the full rules",
+        "ns/op",
+        targets=(ratio_at_most(TARGET_RULES),),
+        void=f"wrong answer: {wrong[0]}" if wrong else "",
+        note="floor: the same orders on a plain instrument",
+    )
 
 
 def _growth_row(title: str, small: str, large: str, quick: bool) -> Row:

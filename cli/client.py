@@ -22,11 +22,22 @@ from gateway.client_reports import Book, Fill, Order, Rejected, Report
 
 PROMPT = "ringbook> "
 READ_BYTES = 1 << 16
+WORDS = {"post": "post_only", "hidden": "hidden", "slide": "slide", "protected": "protected"}
+TIFS = ("gtc", "ioc", "fok", "day", "gtd", "at_open", "at_close", "good_for_auction")
+TYPES = ("market", "limit", "market_to_limit")
+NEW_PAIRS = {"peak": "peak", "min": "min_qty", "stp": "stp", "until": "expire_time"}
+REPLACE_PAIRS = {
+    "qty": "qty", "price": "price", "peak": "peak", "min": "min_qty", "until": "expire_time",
+    "tif": "tif",
+}  # fmt: skip
 HELP = """\
   buy  QTY SYMBOL [PRICE] [ioc|fok|post]   no price: market order         buy 10 AAPL 187.42
   sell QTY SYMBOL [PRICE] [ioc|fok|post]                                  sell 5 AAPL
+    where the instrument has the full rules also: day gtd until=NS at_open at_close
+    good_for_auction market_to_limit hidden slide protected peak=N min=N stp=MODE
   cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3
   replace ID [qty=N] [price=P] [SYMBOL]    qty: the new total             replace 3 price=187.40
+    and peak=N min=N tif=day|gtd|gtc until=NS
   cancelall [SYMBOL]                       every order of the account
   orders [SYMBOL]      order ID [SYMBOL]   what is open; where one stands
   book SYMBOL [DEPTH]  instruments         limits
@@ -71,14 +82,17 @@ class Terminal:
     def _enter(self, side: str, words: list[str]) -> Iterator[str]:
         options = [word.lower() for word in words[2:]]
         price = options.pop(0) if options and options[0][0].isdigit() else None
-        unknown = set(options) - {"ioc", "fok", "gtc", "post", "market", "limit"}
-        if len(words) < 2 or unknown:
+        pairs = pairs_of(options, NEW_PAIRS)
+        bare = [option for option in options if "=" not in option]
+        if len(words) < 2 or pairs is None or set(bare) - {*WORDS, *TIFS, *TYPES}:
             raise UsageError(
-                f"{side} QTY SYMBOL [PRICE] [ioc|fok|post], as in: {side} 10 AAPL 187.42"
+                f"{side} QTY SYMBOL [PRICE] [ioc|fok|post], as in: {side} 10 AAPL 187.42;"
+                " help lists more"
             )
-        tif = next((option for option in options if option in ("ioc", "fok", "gtc")), None)
-        post = "post" in options
-        order = self.client.place(words[1], side, words[0], price, tif=tif, post_only=post)
+        said: Line = pairs | {WORDS[word]: True for word in bare if word in WORDS}
+        said["tif"] = next((word for word in bare if word in TIFS), None)
+        said["order_type"] = "market_to_limit" if "market_to_limit" in bare else None
+        order = self.client.place(words[1], side, words[0], price, **said)
         self._remember(order)
         yield from self._told(order)
 
@@ -87,13 +101,13 @@ class Terminal:
         yield from self._told(self.client.cancel(**target))
 
     def _replace(self, words: list[str]) -> Iterator[str]:
-        pairs = dict(word.lower().split("=", 1) for word in words if "=" in word)
-        if not pairs or set(pairs) - {"qty", "price"}:
-            raise UsageError("replace ID [qty=N] [price=P], as in: replace 3 qty=5 price=187.40")
+        changes = pairs_of([word.lower() for word in words], REPLACE_PAIRS)
+        if not changes:
+            raise UsageError(
+                "replace ID [qty=N] [price=P], as in: replace 3 qty=5 price=187.40; help lists more"
+            )
         target = self._target([w for w in words if "=" not in w], "replace ID qty=N price=P")
-        yield from self._told(
-            self.client.replace(**target, qty=pairs.get("qty"), price=pairs.get("price"))
-        )
+        yield from self._told(self.client.replace(**target, **changes))
 
     def _cancel_all(self, words: list[str]) -> Iterator[str]:
         gone = self.client.mass_cancel(symbol=words[0] if words else None)
@@ -116,9 +130,10 @@ class Terminal:
         yield from book_lines(self.client.book(words[0], int(words[1]) if len(words) > 1 else 10))
 
     def _instruments(self, words: list[str]) -> Iterator[str]:
-        yield f"{'symbol':10} {'shard':>5} {'tick':>12} {'lot':>12}  phase"
+        yield f"{'symbol':10} {'shard':>5} {'tick':>12} {'lot':>12}  {'rules':6} phase"
         for row in self.client.instruments():
-            yield f"{row.symbol:10} {row.shard:5} {row.tick:>12f} {row.lot:>12f}  {row.phase}"
+            steps = f"{row.tick:>12f} {row.lot:>12f}"
+            yield f"{row.symbol:10} {row.shard:5} {steps}  {row.rules:6} {row.phase}"
 
     def _limits(self, words: list[str]) -> Iterator[str]:
         for part, values in self.client.limits().items():
@@ -183,10 +198,24 @@ class Terminal:
         ]
         tail += [
             f"open {report.leaves}",
+            f"shown {report.shown}" if report.shown is not None else "",
             f"filled {report.filled}" if report.filled else "",
             report.reason,
+            report.stp,
         ]
         return f"{head} {words}  {'  '.join(word for word in tail if word)}"
+
+
+def pairs_of(words: list[str], known: dict[str, str]) -> Line | None:
+    """`key=value` words as arguments of the client; None when a key is unknown, or a time is no
+    number.
+    """
+    pairs = dict(word.split("=", 1) for word in words if "=" in word)
+    said: Line = {known[key]: value for key, value in pairs.items() if key in known}
+    time_text = said.get("expire_time", "0")
+    if set(pairs) - set(known) or not time_text.isdecimal():
+        return None
+    return said | ({"expire_time": int(time_text)} if "expire_time" in said else {})
 
 
 def book_lines(book: Book) -> Iterator[str]:

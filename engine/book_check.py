@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.book_numba import level_next
 from engine.book_state import (
+    DUE_COUNT,
     HDR_WORDS,
     LEVELS_FREE,
     LEVELS_USED,
@@ -18,7 +19,10 @@ from engine.book_state import (
     NODES_FREE,
     NONE,
     ORDER,
+    ORDER_FULL,
+    ORDER_HIDDEN,
     ORDER_POST_ONLY,
+    ORDER_SLIDE,
     ORDER_TEXT,
     ORDERS_FREE,
     SESSIONS_USED,
@@ -28,12 +32,14 @@ from engine.book_state import (
     TREE_BITS,
     TREE_HEIGHT,
     ShardState,
+    dark,
     levels,
     node_bits,
     orders,
     sides,
 )
 from engine.jit import kernel
+from engine.records import RuleSet
 
 
 class BrokenInvariant(Exception):
@@ -42,15 +48,18 @@ class BrokenInvariant(Exception):
 
 @kernel
 def levels_walk(s, side_index, out):
-    """Fill out[k] = (px, qty, orders) from the best level on; returns how many."""
+    """Fill out[k] = (px, qty, orders), what is displayed, from the best level on; returns how
+    many.
+    """
     count = 0
     level = np.int64(sides(s)[side_index]["best"])
     while 0 <= level < len(levels(s)) and count < out.shape[0]:
         row = levels(s)[level]
-        out[count, 0] = row["px"]
-        out[count, 1] = row["qty"]
-        out[count, 2] = row["count"]
-        count += 1
+        if row["qty"] > 0:  # else all of it is hidden
+            out[count, 0] = row["px"]
+            out[count, 1] = row["qty"]
+            out[count, 2] = np.int64(row["count"]) - np.int64(dark(s)[level]["count"])
+            count += 1
         if not 0 <= np.int64(row["leaf"]) < len(node_bits(s)):
             break
         level = level_next(s, level)
@@ -102,7 +111,7 @@ def state_digest(state: ShardState) -> str:
     parts: list[np.ndarray] = []
     for symbol in range(1, int(state.hdr[SYMBOLS_USED]) + 1):
         row = state.symbols[symbol]
-        sides = [book_orders(state, symbol, side) for side in (0, 1)]
+        sides = [order_slots(state, symbol, side) for side in (0, 1)]
         head = [
             int(row["name"].astype(np.int64)),
             int(row["phase"]),
@@ -110,15 +119,26 @@ def state_digest(state: ShardState) -> str:
             sum(map(len, sides)),
         ]
         parts.append(np.array(head, np.int64))
-        for resting in sides:
-            columns = [
-                resting[name].astype(np.int64)
-                for name in ("side", "px", "leaves", "cum", "account", "order_type", "tif")
-            ]
-            columns.append((resting["flags"] & ORDER_POST_ONLY).astype(np.int64))
+        for slots in sides:
+            columns = _digest_columns(state, slots, full=row["rules"] == RuleSet.FULL)
             parts.append(np.column_stack(columns).reshape(-1))
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list[np.ndarray]:
+    rows, extra = state.orders[slots], state.more[slots]
+    columns = [
+        rows[name].astype(np.int64)
+        for name in ("side", "px", "leaves", "cum", "account", "order_type", "tif")
+    ]
+    columns.append((rows["flags"] & ORDER_POST_ONLY != 0).astype(np.int64))
+    if full:
+        columns += [extra[name].astype(np.int64) for name in ("shown", "peak", "prevented")]
+        marks = (ORDER_HIDDEN, ORDER_SLIDE)
+        columns += [(rows["flags"] & mark != 0).astype(np.int64) for mark in marks]
+        columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
+    return columns
 
 
 def _require(condition: bool, invariant: str, where: str) -> None:
@@ -157,7 +177,7 @@ def check_state(state: ShardState) -> None:
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
     _check_ids(state, live)
     _check_texts(state, live)
-    _check_deadlines(state)
+    _check_deadlines(state, _check_due(state, live))
 
 
 def _check_pool(name: str, free: np.ndarray, count: int, used: int) -> None:
@@ -182,10 +202,9 @@ def _check_side(state: ShardState, symbol: int, side: int) -> tuple[int, int, in
         slots += _check_level(state, symbol, side, px, level)
     _require(len(slots) == int(row["orders"]), "I9 order count", where)
     ordered = levels if side else levels[::-1]
+    displayed = [px for px, level in ordered if state.levels[level]["qty"] > 0]
     walked = [int(px) for px in book_levels(state, symbol, side)[:, 0]]
-    _require(
-        walked == [px for px, _ in ordered], "I9 bitmap walk equals tree", f"{where} {prices[:5]}"
-    )
+    _require(walked == displayed, "I9 bitmap walk equals tree", f"{where} {prices[:5]}")
     return len(slots), len(levels), nodes
 
 
@@ -244,8 +263,31 @@ def _check_level(state: ShardState, symbol: int, side: int, px: int, level: int)
         total += int(order["leaves"])
         before, slot = slot, int(order["next"])
     _require(before == int(row["tail"]) and len(slots) == int(row["count"]) > 0, "I9 queue", where)
-    _require(total == int(row["qty"]), "I9 level qty", where)
+    if state.symbols[symbol]["rules"] == RuleSet.FULL:
+        _check_dark(state, level, slots, where)
+    else:
+        _require(total == int(row["qty"]), "I9 level qty", where)
     return slots
+
+
+def _check_dark(state: ShardState, level: int, slots: list[int], where: str) -> None:
+    # Displayed orders first, each with a slice; then hidden ones; what is not displayed adds up.
+    row, dark = state.levels[level], state.dark[level]
+    rows, extra = state.orders[slots], state.more[slots]
+    hidden = (rows["flags"] & ORDER_HIDDEN) != 0
+    first = slots[int(hidden.argmax())] if hidden.any() else NONE
+    _require(bool((np.diff(hidden.astype(int)) >= 0).all()), "I9 displayed before hidden", where)
+    _require(int(dark["head"]) == first, "I9 first hidden order", where)
+    _require(int(dark["count"]) == int(hidden.sum()), "I9 hidden orders", where)
+    shown, leaves = extra["shown"].astype(int), rows["leaves"].astype(int)
+    _require(int(row["qty"]) == int(shown.sum()), "I9 displayed quantity", where)
+    _require(int(dark["qty"]) == int((leaves - shown).sum()), "I9 hidden quantity", where)
+    good = np.where(hidden, shown == 0, (shown > 0) & (shown <= leaves))
+    _require(bool(good.all()), "I2 displayed slice", where)
+    iceberg = extra["peak"] > 0
+    _require(bool((shown <= extra["peak"])[iceberg].all()), "I2 slice above peak", where)
+    plain = ~iceberg & ~hidden
+    _require(bool((shown == leaves)[plain].all()), "I2 all of an order is displayed", where)
 
 
 def _check_ids(state: ShardState, live: np.ndarray) -> None:
@@ -286,7 +328,24 @@ def _check_texts(state: ShardState, live: np.ndarray) -> None:
     )
 
 
-def _check_deadlines(state: ShardState) -> None:
+def _check_due(state: ShardState, live: np.ndarray) -> list[int]:
+    # The heap has exactly the live orders that expire, in heap order; returns their times.
+    heap = state.due[: int(state.hdr[DUE_COUNT])]
+    full = live[(state.orders["flags"][live] & ORDER_FULL) != 0]
+    waiting = full[state.more["expire_ts"][full] != 0]
+    _require(sorted(heap) == sorted(waiting), "I9 expiry heap", f"{len(heap)} in it")
+    _require(
+        [int(place) for place in state.more["due"][heap]] == list(range(1, len(heap) + 1)),
+        "I9 expiry heap",
+        "an order does not know its place",
+    )
+    keys = [(int(state.more["expire_ts"][n]), int(state.orders["order_id"][n])) for n in heap]
+    ordered = all(keys[(place - 1) // 2] <= keys[place] for place in range(1, len(keys)))
+    _require(ordered, "I9 expiry heap", "out of order")
+    return [at for at, _ in keys]
+
+
+def _check_deadlines(state: ShardState, expiries: list[int]) -> None:
     # Only an owned session waits for anything, and the loop's word is not later than any deadline.
     rows = state.sessions[1 : int(state.hdr[SESSIONS_USED]) + 1]
     waits = rows[(rows["dead_man"] != 0) | (rows["dead_man_at"] != 0) | (rows["close_at"] != 0)]
@@ -294,6 +353,7 @@ def _check_deadlines(state: ShardState) -> None:
     armed = waits[waits["dead_man_at"] != 0]
     _require(bool((armed["dead_man"] != 0).all()), "deadline", "armed without a dead-man time")
     pending = [int(v) for name in ("dead_man_at", "close_at") for v in waits[name] if v != 0]
+    pending += expiries
     bound = int(state.hdr[NEXT_DEADLINE])
     _require(not pending or 0 < bound <= min(pending), "deadline", f"the next is not {bound}")
 

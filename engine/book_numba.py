@@ -174,6 +174,16 @@ def level_next(s, level):
     return tree_next(s, np.int64(row["leaf"]), 0, np.int64(row["px"]), (row["side"] & 1) == 0)
 
 
+@helper
+def level_displayed(s, level):
+    """`level`, or the first one behind it on which something is displayed; NONE when there is none.
+    Of plain rules every level is.
+    """
+    while level >= 0 and levels(s)[level]["qty"] == 0:
+        level = level_next(s, level)
+    return level
+
+
 # ------------------------------------------------------------------------ levels and queues
 
 

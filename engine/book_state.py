@@ -59,6 +59,7 @@ NEXT_DEADLINE = 26
 INCARNATION_NUMBER = 27
 TRADING_DATE = 28  # yyyymmdd of the open feed session, never earlier than before
 FEED_EPOCH = 29  # of the open feed session
+DUE_COUNT = 30  # orders in `due`
 SHARD = 32
 EVENT_MASK = 33
 ID_MASK = 34
@@ -119,6 +120,34 @@ ORDER_POST_ONLY = 1
 ORDER_TEXT = 2
 ORDER_TAG = 4
 ORDER_INDEXED = 8  # its integer client id is in `ids`
+ORDER_FULL = 16  # of an instrument with the full rules: it has a row in `more`
+ORDER_HIDDEN = 32
+ORDER_SLIDE = 64
+
+# What an order of the full rules has beside ORDER; in the same slot.
+MORE = np.dtype(
+    [
+        ("expire_ts", "<i8"),  # when it expires by itself, 0: never
+        ("shown", "<i4"),  # displayed now; the rest of `leaves` is hidden
+        ("peak", "<i4"),  # iceberg: shown at a time; 0: no iceberg
+        ("prevented", "<i4"),  # lots that self-trade prevention took
+        ("min_qty", "<i4"),
+        ("due", "<i4"),  # place in `due` + 1, 0: not there
+        ("stp", "<i4"),  # SelfTrade, never DEFAULT
+        ("reserved", "<i8", (3,)),
+    ],
+    align=True,
+)
+# What a level of the full rules has beside LEVEL, whose qty is then what is displayed. Its queue
+# has displayed orders first, then the hidden ones.
+DARK = np.dtype(
+    [
+        ("qty", "<i8"),  # not displayed: hidden orders and what icebergs hold back
+        ("head", "<i4"),  # first hidden order
+        ("count", "<i4"),  # hidden orders
+    ],
+    align=True,
+)
 
 LEVEL = np.dtype(
     [
@@ -206,8 +235,11 @@ ARRAYS: dict[str, np.dtype] = {
     "owner": _I4,  # account of each live order slot, 0 when free: what a mass cancel scans
     "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
     "order_tag": _I8,  # (valid with ORDER_TAG)
+    "more": MORE,
+    "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
     "levels": LEVEL,
+    "dark": DARK,
     "free_levels": _I4,
     "node_bits": _U8,
     "node_child": _I4,
@@ -238,6 +270,7 @@ orders, owner, order_text, order_tag = (
     _views[n] for n in ("orders", "owner", "order_text", "order_tag")
 )
 free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
+more, due, dark = (_views[n] for n in ("more", "due", "dark"))
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
@@ -300,8 +333,11 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "owner": orders,
         "order_text": orders,
         "order_tag": orders,
+        "more": orders,
+        "due": orders,
         "free_orders": orders,
         "levels": levels,
+        "dark": levels,
         "free_levels": levels,
         "node_bits": nodes,
         "node_child": nodes * NODE_FAN,
@@ -387,6 +423,7 @@ def allocate_state(
     state.node_child[:] = NONE
     state.recent[:] = NONE
     state.sides["best"] = state.sides["root"] = NONE
+    state.dark["head"] = NONE
     values = {
         SHARD: shard,
         EVENT_MASK: len(events) - 1,

@@ -11,6 +11,7 @@ import numpy as np
 from engine.book_state import (
     FATAL,
     FATAL_SECOND_WORK,
+    ORDER_FULL,
     ORDER_TAG,
     WORK_ACCOUNT,
     WORK_COUNT,
@@ -22,6 +23,7 @@ from engine.book_state import (
     WORK_SYMBOL,
     WORK_TOTAL,
     events,
+    more,
     order_tag,
     orders,
     owner,
@@ -29,9 +31,11 @@ from engine.book_state import (
     sessions,
 )
 from engine.emit import emit_continued, emit_summary, event_order
+from engine.full_emit import order_total
+from engine.full_orders import full_cancel
 from engine.jit import helper, subroutine
 from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
-from engine.records import CommandFlag, EventKind, OrderState, Reason
+from engine.records import CommandFlag, EventKind, OrderState, Reason, TimeInForce
 
 PAGE_ROWS_DEFAULT = 100
 PAGE_ROWS_MAX = 500
@@ -130,11 +134,20 @@ def work_list(s, kind, count, account, session):
     s[WORK_REF] = 0
 
 
+@helper
+def order_withdraw(s, slot, reason):
+    """Take a resting order out of the market, by whichever rules it lives."""
+    if orders(s)[slot]["flags"] & ORDER_FULL:
+        full_cancel(s, slot, reason)
+    else:
+        order_cancel(s, slot, reason)
+
+
 @subroutine
 def cancels_run(s):
     """Cancel on until the list or the slice ends."""
     while s[WORK_CURSOR] < s[WORK_TOTAL] and not slice_full(s):
-        order_cancel(s, np.int64(scratch(s)[s[WORK_CURSOR]]), np.int64(s[WORK_REASON]))
+        order_withdraw(s, np.int64(scratch(s)[s[WORK_CURSOR]]), np.int64(s[WORK_REASON]))
         s[WORK_CURSOR] += 1
         s[WORK_COUNT] += 1
     if s[WORK_CURSOR] < s[WORK_TOTAL]:
@@ -151,10 +164,12 @@ def cancels_run(s):
 def emit_status(s, slot):
     """Where a live order stands."""
     row = orders(s)[slot]
-    total = np.int64(row["leaves"]) + np.int64(row["cum"])
+    total, shown = np.int64(row["leaves"]) + np.int64(row["cum"]), np.int64(row["leaves"])
+    if row["flags"] & ORDER_FULL:
+        total, shown = order_total(s, slot), np.int64(more(s)[slot]["shown"])
     event = events(s)[event_order(s, EventKind.STATUS, slot, np.int64(row["px"]), total)]
     event["public_ref"] = row["public_ref"]
-    event["shown"] = row["leaves"]
+    event["shown"] = shown
     event["role"] = OrderState.PARTIALLY_FILLED.value if row["cum"] > 0 else OrderState.NEW.value
 
 
@@ -186,12 +201,16 @@ def mass_cancel_run(s, c, symbol):
 
 
 @subroutine
-def session_cancel_run(s, session, reason):
-    """Cancel every order of a session, in entry order. Its command may be nobody's: TIME."""
+def session_cancel_run(s, session, reason, day_only):
+    """Cancel every order of a session, or its DAY orders, in entry order. Its command may be
+    nobody's: TIME.
+    """
     account = np.int64(sessions(s)[session]["account"])
     count = np.int64(0)
     for slot in range(len(owner(s))):
-        if owner(s)[slot] == account and orders(s)[slot]["session"] == session:
+        row = orders(s)[slot]
+        meant = not day_only or row["tif"] == TimeInForce.DAY
+        if owner(s)[slot] == account and row["session"] == session and meant:
             scratch(s)[count] = slot
             count += 1
     scratch_sort(s, count)

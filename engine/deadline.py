@@ -1,4 +1,5 @@
-"""Deadlines of sessions: when a silent or an abandoned one is dealt with (RULES §10, §13).
+"""Deadlines: when a silent or an abandoned session is dealt with (RULES §10, §13), and what is due
+first of all that waits for a time, orders that expire included (engine/order_due.py).
 
 Hot in `session_heard`, rare elsewhere. A session row has two deadlines, 0 where there is none:
 
@@ -8,15 +9,16 @@ Hot in `session_heard`, rare elsewhere. A session row has two deadlines, 0 where
 Nothing happens when a deadline passes, only when TIME says so, and TIME is a record like any other
 (engine/desk.py): a replay does the same. NEXT_DEADLINE is what the loop looks at: one word that is
 never later than the earliest deadline. Moving a deadline on leaves it alone, so it may be too early
-by as much; `deadline_slot`, which looks at every session, puts it right.
+by as much; `deadline_find`, which looks at every session, puts it right.
 
 Times are nanoseconds below 2**62 and delays at most DELAY_NS_MAX: no sum here can overflow.
 """
 
 import numpy as np
 
-from engine.book_state import IN_TS, NEXT_DEADLINE, SESSIONS_USED, sessions
+from engine.book_state import IN_TS, NEXT_DEADLINE, SESSIONS_USED, due, orders, sessions
 from engine.jit import helper, subroutine
+from engine.order_due import due_first
 from engine.records import RejectCode
 
 DELAY_NS_MAX = 2**60  # 36 years
@@ -78,17 +80,24 @@ def session_deadline(s, slot):
 
 
 @subroutine
-def deadline_slot(s, now):
-    """Slot of the session with the earliest deadline if that is due at `now`, else 0; among equal
-    ones the lowest slot. Makes NEXT_DEADLINE exact. O(sessions).
+def deadline_find(s, now):
+    """What is due first at `now`: (session slot, order_id), both 0 when nothing is. An order comes
+    before a session of the same time, among equal sessions the lowest slot. Makes NEXT_DEADLINE
+    exact. O(sessions).
     """
     earliest, found = np.int64(0), np.int64(0)
     for slot in range(1, np.int64(s[SESSIONS_USED]) + 1):
         deadline = session_deadline(s, slot)
         if deadline != 0 and (earliest == 0 or deadline < earliest):
             earliest, found = deadline, np.int64(slot)
+    expiry, order_id = due_first(s), np.int64(0)
+    if expiry != 0 and (earliest == 0 or expiry <= earliest):
+        earliest, found = expiry, np.int64(0)
+        order_id = np.int64(orders(s)[np.int64(due(s)[0])]["order_id"])
     s[NEXT_DEADLINE] = earliest
-    return found if earliest <= now else np.int64(0)
+    if earliest > now:
+        return np.int64(0), np.int64(0)
+    return found, order_id
 
 
 @subroutine
@@ -100,5 +109,5 @@ def deadlines_move(s, pause):
             row["dead_man_at"] += pause
         if row["close_at"] != 0:
             row["close_at"] += pause
-    if s[NEXT_DEADLINE] != 0:
-        s[NEXT_DEADLINE] += pause
+    if s[NEXT_DEADLINE] != 0 and due_first(s) == 0:
+        s[NEXT_DEADLINE] += pause  # with orders that expire it stays, too early

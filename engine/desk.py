@@ -21,13 +21,14 @@ from engine.book_state import (
     SESSIONS_USED,
     TRADING_DATE,
     accounts,
+    orders,
     sessions,
 )
 from engine.bulk import session_cancel_run
 from engine.deadline import (
     deadline_after,
+    deadline_find,
     deadline_note,
-    deadline_slot,
     deadlines_clear,
     deadlines_move,
     delay_code,
@@ -41,10 +42,13 @@ from engine.emit import (
     emit_rejected,
     emit_session,
 )
+from engine.full_orders import order_expire
 from engine.id_table import texts_forget
 from engine.image import image_open
 from engine.jit import helper, subroutine
+from engine.order_due import due_now
 from engine.records import (
+    SLOT_MASK,
     CommandFlag,
     CommandKind,
     Reason,
@@ -125,8 +129,9 @@ def session_end(s, slot):
     emit_session(s, slot, Reason.SESSION_CLOSED)
     row["logon"] = 0
     deadlines_clear(s, slot)
-    if row["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE.value:
-        session_cancel_run(s, slot, np.int64(Reason.DISCONNECT.value))
+    every = row["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE.value != 0
+    if every or row["flags"] & CommandFlag.CANCEL_DAY_ON_CLOSE.value:
+        session_cancel_run(s, slot, np.int64(Reason.DISCONNECT.value), not every)
 
 
 @helper
@@ -171,24 +176,29 @@ def deadline_fire(s, slot):
     dead_man_at, close_at = np.int64(row["dead_man_at"]), np.int64(row["close_at"])
     if dead_man_at != 0 and (close_at == 0 or dead_man_at <= close_at):
         row["dead_man_at"] = 0  # until the next command of the session
-        session_cancel_run(s, slot, np.int64(Reason.DEAD_MAN.value))
+        session_cancel_run(s, slot, np.int64(Reason.DEAD_MAN.value), False)
     else:
         session_end(s, slot)
 
 
 @subroutine
-def time_run(s, slot, pause):
-    """TIME: let one deadline fire if it is due now, of the session `slot`, 0: of the session with
-    the earliest one. Or move all deadlines by a pause: then none fires.
+def time_run(s, slot, order_id, pause):
+    """TIME: let one thing happen if it is due now: the order expires, or a deadline of the session
+    `slot` fires; neither named: whatever is due first. Or move the deadlines of all sessions by a
+    pause: then nothing happens.
     """
     now = np.int64(s[IN_TS])
     if pause != 0:
         deadlines_move(s, pause)
         return
     found = slot
-    if slot == 0:
-        found = deadline_slot(s, now)
-    if found > 0 and found <= s[SESSIONS_USED]:
+    if slot == 0 and order_id == 0:
+        found, order_id = deadline_find(s, now)
+    if order_id != 0:
+        order = order_id & SLOT_MASK
+        if due_now(s, order, now) and orders(s)[order]["order_id"] == order_id:
+            order_expire(s, order)
+    elif found > 0 and found <= s[SESSIONS_USED]:
         deadline = session_deadline(s, found)
         if deadline != 0 and deadline <= now:
             deadline_fire(s, found)
@@ -199,7 +209,7 @@ def step_time(s, c):
     """TIME. Returns the reject code."""
     code = delay_code(np.int64(c["amount"]))
     if code == 0:
-        time_run(s, np.int64(c["session"]), np.int64(c["amount"]))
+        time_run(s, np.int64(c["session"]), np.int64(c["order_id"]), np.int64(c["amount"]))
     return code
 
 

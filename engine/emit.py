@@ -16,6 +16,7 @@ from engine.book_state import (
     IN_TS,
     INCARNATION_NUMBER,
     ORDER,
+    ORDER_FULL,
     ORDER_POST_ONLY,
     ORDER_TEXT,
     OUT_POSITION,
@@ -27,6 +28,7 @@ from engine.book_state import (
     accounts,
     event_words,
     events,
+    more,
     order_text,
     order_words,
     orders,
@@ -271,12 +273,15 @@ def emit_image(s, slot):
     nothing that would say whose it is.
     """
     order = orders(s)[slot]
+    shown = np.int64(order["leaves"])
+    if order["flags"] & ORDER_FULL:
+        shown = np.int64(more(s)[slot]["shown"])
     event = events(s)[event_new(s, EventKind.BOOKED)]
     event["px"] = order["px"]
-    event["qty"] = order["leaves"]
+    event["qty"] = shown
     event["side"] = order["side"]
-    event["leaves"] = order["leaves"]
-    event["shown"] = order["leaves"]
+    event["leaves"] = shown
+    event["shown"] = shown
     event["public_ref"] = order["public_ref"]
     event["symbol_id"] = symbol_id_of(s, np.int64(order["symbol"]))
     event_public(s, event)

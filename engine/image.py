@@ -10,7 +10,7 @@ slot of the next order of the side, NONE before its first.
 
 import numpy as np
 
-from engine.book_numba import level_next
+from engine.book_numba import level_displayed, level_next
 from engine.book_state import (
     FATAL,
     FATAL_SECOND_WORK,
@@ -21,6 +21,7 @@ from engine.book_state import (
     WORK_KIND,
     WORK_ORDER,
     WORK_SYMBOL,
+    dark,
     levels,
     orders,
     sides,
@@ -38,7 +39,7 @@ def image_left(s):
         side_index = s[WORK_CURSOR] - symbols_used + 2  # the first symbol has index 1
         if side_index >= 2 * symbols_used + 2:
             return False
-        best = np.int64(sides(s)[side_index]["best"])
+        best = level_displayed(s, np.int64(sides(s)[side_index]["best"]))
         if best >= 0:
             s[WORK_ORDER] = levels(s)[best]["head"]
         else:
@@ -50,9 +51,11 @@ def image_left(s):
 def image_order(s, slot):
     """Tell of one order and find the next of its side."""
     emit_image(s, slot)
+    level = np.int64(orders(s)[slot]["level"])
     following = np.int64(orders(s)[slot]["next"])
-    if following < 0:
-        level = level_next(s, np.int64(orders(s)[slot]["level"]))
+    if following < 0 or following == dark(s)[level]["head"]:
+        following = np.int64(NONE)
+        level = level_displayed(s, level_next(s, level))
         if level >= 0:
             following = np.int64(levels(s)[level]["head"])
     s[WORK_ORDER] = following

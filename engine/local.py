@@ -26,6 +26,7 @@ from engine.admin import (
 )
 from engine.book_check import BrokenInvariant, book_levels, book_orders, check_state, state_digest
 from engine.book_state import (
+    DUE_COUNT,
     FATAL,
     IN_TS,
     OUT_POSITION,
@@ -137,6 +138,8 @@ class LocalExchange:
     def _is_due(self) -> bool:
         deadlines = [self.state.sessions[name] for name in ("dead_man_at", "close_at")]
         now = self.state.hdr[IN_TS]
+        waiting = self.state.due[: int(self.state.hdr[DUE_COUNT])]
+        deadlines.append(self.state.more["expire_ts"][waiting])
         return any(((0 < column) & (column <= now)).any() for column in deadlines)
 
     def _events_since(self, first: int) -> np.ndarray:

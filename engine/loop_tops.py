@@ -5,8 +5,8 @@ Hot, once per batch and changed book. engine/book_top.py has the record and its 
 
 import numpy as np
 
-from engine.book_numba import level_next
-from engine.book_state import DIRTY_COUNT, IN_TS, OUT_POSITION, dirty, levels, sides, symbols
+from engine.book_numba import level_displayed, level_next
+from engine.book_state import DIRTY_COUNT, IN_TS, OUT_POSITION, dark, dirty, levels, sides, symbols
 from engine.book_top import top_write_begin, top_write_end
 from engine.crash_points import dies
 from engine.jit import helper
@@ -17,16 +17,16 @@ from engine.records import TOP_LEVELS, TOP_WORDS
 @helper
 def top_side(s, side_index, top_words, at):
     """Write the best TOP_LEVELS levels of one side at word `at`; the rest is zero."""
-    level = np.int64(sides(s)[side_index]["best"])
+    level = level_displayed(s, np.int64(sides(s)[side_index]["best"]))
     for row in range(TOP_LEVELS):
         px, qty, count = np.int64(0), np.int64(0), np.int64(0)
         if level >= 0:
             px, qty, count = (
                 np.int64(levels(s)[level]["px"]),
                 np.int64(levels(s)[level]["qty"]),
-                np.int64(levels(s)[level]["count"]),
+                np.int64(levels(s)[level]["count"]) - np.int64(dark(s)[level]["count"]),
             )
-            level = level_next(s, level)
+            level = level_displayed(s, level_next(s, level))
         top_words[at + row * 3] = px
         top_words[at + row * 3 + 1] = qty
         top_words[at + row * 3 + 2] = count

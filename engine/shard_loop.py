@@ -60,7 +60,7 @@ from engine.command_ring import (
 )
 from engine.counters import HISTOGRAM_WORDS, histogram_record
 from engine.crash_points import dead, dies
-from engine.deadline import deadline_slot
+from engine.deadline import deadline_find
 from engine.event_ring import (
     EVENT_CTRL_WORDS,
     READER_POSITION,
@@ -339,16 +339,16 @@ def slice_run(s, p):
     """The next slice of the open work, a command of the loop's own."""
     step_continue(s)
     if p.journal[J_MODE] != MODE_NONE:
-        own_command(p, CommandKind.CONTINUE, np.int64(0), np.int64(0))
+        own_command(p, CommandKind.CONTINUE, np.int64(0), np.int64(0), np.int64(0))
         record_stage(s, p.journal, p.staging_words, p.own_words, np.int64(0))
     p.loop[SLICE_NS] = steady_ns(p.loop)
 
 
 @helper
-def own_command(p, kind, session, amount):
+def own_command(p, kind, session, order_id, amount):
     """Write down a command of the loop's own."""
     c = p.own[0]
-    c["kind"], c["session"], c["amount"] = kind, session, amount
+    c["kind"], c["session"], c["order_id"], c["amount"] = kind, session, order_id, amount
 
 
 @helper
@@ -371,25 +371,25 @@ def time_waits(s, p):
 def time_turn(s, p, wall):
     """Write down the TIME that is due at `wall`; returns whether one is.
 
-    A deadline fires when the ring of its session was read empty, so that a command under way still
-    counts; under a flood it waits a second.
+    A session's deadline fires when its ring was read empty, so that a command under way still
+    counts; under a flood it waits a second. An order expires at once.
     """
     if s[NEXT_DEADLINE] == 0 or s[WORK_KIND] != WORK_NONE:
         return False
     if p.journal[J_PAUSE] != 0:
-        own_command(p, CommandKind.TIME, np.int64(0), p.journal[J_PAUSE])
+        own_command(p, CommandKind.TIME, np.int64(0), np.int64(0), p.journal[J_PAUSE])
         p.journal[J_PAUSE] = 0
         return True
-    session = np.int64(0)
+    session, order_id = np.int64(0), np.int64(0)
     if s[NEXT_DEADLINE] <= wall:
-        session = deadline_slot(s, wall)
-    if session == 0:
+        session, order_id = deadline_find(s, wall)
+    if session == 0 and order_id == 0:
         return False
     producer = np.int64(sessions(s)[session]["producer"])
-    flood = wall - s[NEXT_DEADLINE] > FLOOD_NS
+    flood = order_id != 0 or wall - s[NEXT_DEADLINE] > FLOOD_NS
     if not flood and producer < p.loop[PRODUCERS] and slot_ahead(p, producer, 0) >= 0:
         return False
-    own_command(p, CommandKind.TIME, session, np.int64(0))
+    own_command(p, CommandKind.TIME, session, order_id, np.int64(0))
     return True
 
 

@@ -19,9 +19,11 @@ import numpy as np
 from engine import book_state
 from engine.book_state import (
     ARRAYS,
+    DUE_COUNT,
     LEVELS_FREE,
     NODE_FAN,
     NODES_FREE,
+    ORDER_FULL,
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
@@ -76,6 +78,8 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "orders": rows,
         "order_text": state.order_text[live[rows["flags"] & ORDER_TEXT != 0]],
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
+        "more": state.more[live[rows["flags"] & ORDER_FULL != 0]],
+        "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
 
@@ -83,7 +87,11 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
 def _levels(state: ShardState) -> dict[str, np.ndarray]:
     free = int(state.hdr[LEVELS_FREE])
     used = _used(state.free_levels, free)
-    return {"levels": state.levels[used], "free_levels": state.free_levels[:free]}
+    return {
+        "levels": state.levels[used],
+        "dark": state.dark[used],
+        "free_levels": state.free_levels[:free],
+    }
 
 
 def _nodes(state: ShardState) -> dict[str, np.ndarray]:
@@ -120,8 +128,11 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "owner": _orders,
     "order_text": _orders,
     "order_tag": _orders,
+    "more": _orders,
+    "due": _orders,
     "free_orders": _orders,
     "levels": _levels,
+    "dark": _levels,
     "free_levels": _levels,
     "node_bits": _nodes,
     "node_child": _nodes,

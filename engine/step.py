@@ -18,6 +18,7 @@ from engine.book_state import (
     IN_SEQ,
     IN_TS,
     NEXT_DEADLINE,
+    ORDER_FULL,
     OUT_POSITION,
     SLICE_START,
     TEMPLATE_LOT,
@@ -25,6 +26,7 @@ from engine.book_state import (
     TEMPLATE_TICK,
     TOUCHED,
     WORK_KIND,
+    WORK_ORDER,
     levels,
     orders,
     owner,
@@ -33,14 +35,24 @@ from engine.book_state import (
     symbols,
     texts,
 )
-from engine.bulk import cancels_run, emit_status, mass_cancel_run, page_run, rows_run
-from engine.deadline import deadline_slot
+from engine.bulk import (
+    cancels_run,
+    emit_status,
+    mass_cancel_run,
+    order_withdraw,
+    page_run,
+    rows_run,
+)
+from engine.deadline import deadline_find
 from engine.desk import step_administrative, step_session, time_run
 from engine.emit import (
     close_command,
     emit_rejected,
     symbol_id_of,
 )  # fmt: skip
+from engine.full_match import full_sweep_run
+from engine.full_orders import full_new
+from engine.full_replace import full_replace
 from engine.id_table import id_find, ids_settle, text_find
 from engine.image import image_run
 from engine.jit import helper, kernel, subroutine
@@ -62,12 +74,11 @@ from engine.matching import (
     WORK_SWEEP,
     new_code,
     new_run,
-    order_cancel,
     replace_run,
     sweep_run,
 )  # fmt: skip
 from engine.records import (
-    SLOT_BITS,
+    SLOT_MASK,
     UNSTATED,
     CommandFlag,
     CommandKind,
@@ -88,7 +99,6 @@ from engine.validate import (
 )
 
 ADMINISTRATIVE_FROM = 16  # kinds from here on come from the supervisor or the loop only
-SLOT_MASK = (1 << SLOT_BITS) - 1
 
 
 @helper
@@ -112,6 +122,8 @@ def step_new(s, c, text_row):
             return np.int64(RejectCode.LISTING_REFUSED.value), symbol
     if np.int64(c["px"]) > symbols(s)[symbol]["px_max"]:
         return np.int64(RejectCode.OUT_OF_RANGE.value), symbol
+    if symbols(s)[symbol]["rules"] != RuleSet.PLAIN:
+        return full_new(s, c, symbol, text_row), symbol
     if unsupported(c):
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), symbol
     code = new_code(s, c, symbol)
@@ -175,11 +187,14 @@ def step_target(s, c):
     symbol = np.int64(orders(s)[slot]["symbol"])
     code = np.int64(0)
     if c["kind"] == CommandKind.REPLACE:
-        code = step_replace(s, c, slot)
+        if orders(s)[slot]["flags"] & ORDER_FULL:
+            code = full_replace(s, c, slot)
+        else:
+            code = step_replace(s, c, slot)
     elif c["symbol_id"] != 0 and np.int64(c["symbol_id"]) != symbol_id_of(s, symbol):
         code = np.int64(RejectCode.UNKNOWN_ORDER.value)
     elif c["kind"] == CommandKind.CANCEL:
-        order_cancel(s, slot, Reason.CLIENT)
+        order_withdraw(s, slot, np.int64(Reason.CLIENT.value))
     else:
         emit_status(s, slot)
     return code, symbol
@@ -244,7 +259,10 @@ def work_run(s):
     """Go on with the open work, if there is one."""
     kind = s[WORK_KIND]
     if kind == WORK_SWEEP:
-        sweep_run(s)
+        if orders(s)[s[WORK_ORDER]]["flags"] & ORDER_FULL:
+            full_sweep_run(s)
+        else:
+            sweep_run(s)
     elif kind == WORK_CANCELS:
         cancels_run(s)
     elif kind == WORK_ROWS:
@@ -318,11 +336,11 @@ def step_before(s, kind, in_ts):
     now = max(in_ts, np.int64(s[IN_TS]))
     if kind == CommandKind.TIME or now < s[NEXT_DEADLINE]:
         return False
-    slot = deadline_slot(s, now)
-    if slot == 0:
+    session, order_id = deadline_find(s, now)
+    if session == 0 and order_id == 0:
         return False
     command_open(s, now)
-    time_run(s, slot, np.int64(0))
+    time_run(s, session, order_id, np.int64(0))
     command_close(s)
     return True
 

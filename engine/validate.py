@@ -26,8 +26,9 @@ from engine.emit import (
     symbol_id_of,
 )
 from engine.id_table import id_find, text_find, text_insert
-from engine.jit import helper
+from engine.jit import helper, subroutine
 from engine.records import (
+    NOTIONAL_MAX,
     UNSTATED,
     CommandFlag,
     CommandKind,
@@ -40,14 +41,121 @@ from engine.records import (
 )
 
 ICEBERG_PARTS = 100  # of an instrument created on first use
+POST_ONLY_SLIDE = int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)
 RETRANSMISSION = -1  # answer of client_id_code: the id names a live order, say where it stands
-UNSUPPORTED_FLAGS = int(CommandFlag.SLIDE | CommandFlag.HIDDEN | CommandFlag.REDUCE_ONLY)
+OPTION_FLAGS = int(
+    CommandFlag.SLIDE
+    | CommandFlag.HIDDEN
+    | CommandFlag.REDUCE_ONLY
+    | CommandFlag.TRIGGER_BEST
+    | CommandFlag.DISTANCE_BPS
+    | CommandFlag.PROTECTED
+    | CommandFlag.LIST
+)
 
 
 @helper
 def has_text(c):
     """Whether the record carries a text client id."""
     return (np.int64(c["flags"]) & CommandFlag.TEXT_ID.value) != 0 and c["text"][0] != 0
+
+
+@helper
+def options_stated(c):
+    """Whether an order has anything beyond price, quantity and post-only."""
+    return (
+        (np.int64(c["flags"]) & OPTION_FLAGS) != 0
+        or c["tif"] > TimeInForce.FOK
+        or c["order_type"] > OrderType.MARKET
+        or c["peak"] != 0
+        or c["min_qty"] != 0
+        or c["px2"] != 0
+        or c["qty2"] != 0
+        or c["amount"] != 0
+        or c["expire_ts"] != 0
+    )
+
+
+@helper
+def number_missing(c, kind):
+    """Whether a type lacks the number it is named for."""
+    trailing = kind == OrderType.TRAILING_STOP or kind == OrderType.TRAILING_STOP_LIMIT
+    stop = kind >= OrderType.STOP and kind <= OrderType.TAKE_PROFIT_LIMIT
+    priced = (
+        kind == OrderType.STOP_LIMIT
+        or kind == OrderType.TAKE_PROFIT_LIMIT
+        or kind == OrderType.TRAILING_STOP_LIMIT
+    )
+    return (
+        (priced and c["px"] < 1)
+        or (stop and c["px2"] < 1)
+        or (trailing and c["qty2"] < 1)
+        or (kind == OrderType.BUDGET and (c["amount"] < 1 or c["amount"] > NOTIONAL_MAX))
+    )
+
+
+@helper
+def unpriced(kind):
+    """Whether a type has no price of its own."""
+    return (
+        kind == OrderType.MARKET
+        or kind == OrderType.MARKET_TO_LIMIT
+        or kind == OrderType.BUDGET
+        or kind == OrderType.STOP
+        or kind == OrderType.TAKE_PROFIT
+    )
+
+
+@helper
+def options_in_range(c):
+    """103: whether every number of NEW is possible, and those its type is named for are there."""
+    kind = np.int64(c["order_type"])
+    lowest = min(np.int64(c["peak"]), np.int64(c["min_qty"]), np.int64(c["px2"]))
+    lowest = min(lowest, np.int64(c["qty2"]), np.int64(c["amount"]), np.int64(c["expire_ts"]))
+    above = max(np.int64(c["peak"]), np.int64(c["min_qty"])) > np.int64(c["qty"])
+    return lowest >= 0 and (not above or kind == OrderType.BUDGET) and not number_missing(c, kind)
+
+
+@subroutine
+def options_code(c):
+    """103, 104 of the options of NEW (RULES §13, combinations)."""
+    if not options_in_range(c):
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    kind, tif, flags = np.int64(c["order_type"]), np.int64(c["tif"]), np.int64(c["flags"])
+    limited = (
+        kind == OrderType.LIMIT
+        or kind == OrderType.STOP_LIMIT
+        or kind == OrderType.TAKE_PROFIT_LIMIT
+    )
+    immediate = tif == TimeInForce.IOC or tif == TimeInForce.FOK
+    hidden = flags & CommandFlag.HIDDEN.value != 0
+    resting = hidden or c["peak"] != 0 or flags & CommandFlag.POST_ONLY.value != 0
+    stop = kind >= OrderType.STOP and kind <= OrderType.TRAILING_STOP_LIMIT
+    trailing = kind == OrderType.TRAILING_STOP or kind == OrderType.TRAILING_STOP_LIMIT
+    peg = kind >= OrderType.PEG_PRIMARY or kind == OrderType.MARKET_TO_LIMIT
+    auction = tif > TimeInForce.GTD
+    expires = tif == TimeInForce.DAY or tif == TimeInForce.GTD
+    bad = (
+        (resting and (not limited or immediate))
+        or (hidden and c["peak"] != 0)
+        or (c["min_qty"] != 0 and (kind > OrderType.MARKET or tif == TimeInForce.FOK))
+        or (tif == TimeInForce.FOK and kind > OrderType.MARKET and kind != OrderType.BUDGET)
+        or (peg and (immediate or tif > TimeInForce.GTD))
+        or (auction and (kind > OrderType.MARKET or c["min_qty"] != 0))
+        or (auction and flags & CommandFlag.POST_ONLY.value != 0)
+        or (expires and kind == OrderType.MARKET)
+        or (flags & POST_ONLY_SLIDE == CommandFlag.SLIDE.value)
+        or (c["px"] != 0 and unpriced(kind))
+        or (flags & CommandFlag.PROTECTED.value != 0 and kind != OrderType.MARKET)
+        or (flags & CommandFlag.TRIGGER_BEST.value != 0 and (not stop or trailing))
+        or (flags & CommandFlag.DISTANCE_BPS.value != 0 and not trailing)
+        or (c["px2"] != 0 and not stop)
+        or (c["qty2"] != 0 and not trailing)
+        or (c["amount"] != 0 and kind != OrderType.BUDGET)
+        or (c["qty"] != 0 and kind == OrderType.BUDGET)
+        or (c["expire_ts"] != 0 and tif != TimeInForce.GTD)
+    )
+    return np.int64(RejectCode.BAD_COMBINATION.value if bad else 0)
 
 
 @helper
@@ -64,18 +172,15 @@ def new_protocol_code(c):
         return np.int64(RejectCode.BAD_FIELD.value)
     if c["symbol_id"] == 0 and c["symbol"] == 0:
         return np.int64(RejectCode.BAD_FIELD.value)
-    if c["qty"] < 1 or c["px"] < 0 or (kind == OrderType.LIMIT and c["px"] < 1):
+    lowest_qty = 0 if kind == OrderType.BUDGET else 1
+    if c["qty"] < lowest_qty or c["px"] < 0 or (kind == OrderType.LIMIT and c["px"] < 1):
         return np.int64(RejectCode.OUT_OF_RANGE.value)
-    flags = np.int64(c["flags"])
-    post_only = flags & CommandFlag.POST_ONLY.value
-    immediate = tif == TimeInForce.IOC or tif == TimeInForce.FOK
-    if kind == OrderType.MARKET and (
-        c["px"] != 0 or post_only or not (immediate or tif == TimeInForce.GTC)
-    ):
+    if options_stated(c):
+        return options_code(c)
+    post_only = np.int64(c["flags"]) & CommandFlag.POST_ONLY.value
+    if kind == OrderType.MARKET and (c["px"] != 0 or post_only):
         return np.int64(RejectCode.BAD_COMBINATION.value)
-    if kind == OrderType.LIMIT and post_only and immediate:
-        return np.int64(RejectCode.BAD_COMBINATION.value)
-    if flags & CommandFlag.SLIDE.value and not post_only:
+    if post_only and (tif == TimeInForce.IOC or tif == TimeInForce.FOK):
         return np.int64(RejectCode.BAD_COMBINATION.value)
     return np.int64(0)
 
@@ -91,7 +196,16 @@ def target_protocol_code(c):
             tif > TimeInForce.GOOD_FOR_AUCTION and tif != UNSTATED
         ):
             return np.int64(RejectCode.BAD_FIELD.value)
-        if c["px"] < 0 or c["qty"] < 0:
+        if (
+            c["px"] < 0
+            or c["qty"] < 0
+            or c["peak"] < 0
+            or c["min_qty"] < 0
+            or c["px2"] < 0
+            or c["qty2"] < 0
+            or c["amount"] < 0
+            or c["expire_ts"] < 0
+        ):
             return np.int64(RejectCode.OUT_OF_RANGE.value)
     return np.int64(0)
 
@@ -264,13 +378,13 @@ def symbol_find(s, c):
 
 @helper
 def unsupported(c):
-    """304: what this version of the rules does not have yet."""
+    """304: what the plain rules do not have."""
     kind, tif = np.int64(c["order_type"]), np.int64(c["tif"])
     new = c["kind"] == CommandKind.NEW
     return (
         (new and kind != OrderType.LIMIT and kind != OrderType.MARKET)
         or (new and tif > TimeInForce.FOK)
-        or (np.int64(c["flags"]) & UNSUPPORTED_FLAGS) != 0
+        or (np.int64(c["flags"]) & OPTION_FLAGS) != 0
         or c["stp"] != 0
         or c["peak"] != 0
         or c["min_qty"] != 0

@@ -12,7 +12,8 @@ Which event is which message (RULES §11, EVENTS §1) is decided by `itch_type` 
 most one message, and `feed_seq > 0` says the same as "there is a message".
 
     LISTED R · PHASE H · SESSION S · CANCELED D · BOOKED A, or U when it replaces a slice
-    FILL of a displayed maker E, of a hidden one P
+    FILL, maker's half: the displayed part E; taker's half: the part that was not displayed P
+    EXPIRED of a displayed order D · REFRESHED A · PREVENTED that leaves less displayed X
     REPLACED in its place and smaller X, about to trade D · everything else is private
 
 How our numbers travel: stock locate = index of the symbol in its shard; timestamp = in_ts as
@@ -218,31 +219,50 @@ def read_stock(buffer, at):
 
 # ---------------------------------------------------------------------------------- the conversion
 @helper
+def replaced_type(event, less):
+    """Message of a REPLACED; `less`: less of it is displayed than before."""
+    flags = np.int64(event["flags"])
+    if not less:
+        return NO_MESSAGE
+    if flags & EventFlag.KEPT:
+        return TYPE_X
+    return TYPE_D if flags & EventFlag.WILL_TRADE else NO_MESSAGE
+
+
+@helper
 def itch_type(event):
     """ASCII code of the message an EVENT is in public, or NO_MESSAGE."""
     kind = np.int64(event["kind"])
-    if kind == EventKind.BOOKED:
-        return TYPE_A if np.int64(event["old_ref"]) == 0 else TYPE_U
+    shown = np.int64(event["shown"])
+    less = shown < np.int64(event["shown_before"])
+    letter = NO_MESSAGE
     if kind == EventKind.FILL:
-        if np.int64(event["role"]) != Role.MAKER:
-            return NO_MESSAGE
-        return TYPE_E if np.int64(event["public_ref"]) != 0 else TYPE_P
-    if kind == EventKind.CANCELED:
-        return TYPE_D if np.int64(event["public_ref"]) != 0 else NO_MESSAGE
-    if kind == EventKind.REPLACED:
-        flags = np.int64(event["flags"])
-        if flags & EventFlag.KEPT:
-            return (
-                TYPE_X if np.int64(event["shown"]) < np.int64(event["shown_before"]) else NO_MESSAGE
-            )
-        if flags & EventFlag.LEFT_BOOK and flags & EventFlag.WILL_TRADE:
-            return TYPE_D
-        return NO_MESSAGE
-    if kind == EventKind.LISTED:
-        return TYPE_R
-    if kind == EventKind.PHASE:
-        return TYPE_H
-    return TYPE_S if kind == EventKind.SESSION else NO_MESSAGE
+        if less:
+            letter = TYPE_E if np.int64(event["role"]) == Role.MAKER else TYPE_P
+    elif kind == EventKind.BOOKED:
+        if shown > 0:
+            letter = TYPE_A if np.int64(event["old_ref"]) == 0 else TYPE_U
+    elif kind == EventKind.CANCELED or kind == EventKind.EXPIRED:
+        letter = TYPE_D if less else NO_MESSAGE
+    elif kind == EventKind.REPLACED:
+        letter = replaced_type(event, less)
+    elif kind == EventKind.REFRESHED:
+        letter = TYPE_A
+    elif kind == EventKind.PREVENTED:
+        letter = TYPE_X if less and shown > 0 else NO_MESSAGE
+    elif kind == EventKind.LISTED:
+        letter = TYPE_R
+    elif kind == EventKind.PHASE:
+        letter = TYPE_H
+    elif kind == EventKind.SESSION:
+        letter = TYPE_S
+    return letter
+
+
+@helper
+def shown_less(event):
+    """How much less is displayed than before; of a taker's fill: how much nobody displayed."""
+    return np.int64(event["shown_before"]) - np.int64(event["shown"])
 
 
 @helper
@@ -302,12 +322,13 @@ def _put_add(buffer, at, event, row):
         put_u64(buffer, at + REF_AT, 0)
         buffer[at + ADD_SIDE_AT] = BUY_LETTER
         put_u64(buffer, at + TRADE_MATCH_AT, np.int64(event["trade_id"]))
+        put_u32(buffer, at + ADD_SHARES_AT, shown_less(event))
     else:
         put_u64(buffer, at + REF_AT, np.int64(event["public_ref"]))
         buffer[at + ADD_SIDE_AT] = (
             BUY_LETTER if np.int64(event["side"]) == Side.BUY else SELL_LETTER
         )
-    put_u32(buffer, at + ADD_SHARES_AT, np.int64(event["qty"]))
+        put_u32(buffer, at + ADD_SHARES_AT, np.int64(event["shown"]))
     put_stock(buffer, at + ADD_STOCK_AT, np.uint64(row["stock"]))
     put_u32(buffer, at + ADD_PRICE_AT, np.int64(event["px"]) * np.int64(row["scale"]))
 
@@ -316,7 +337,7 @@ def _put_add(buffer, at, event, row):
 def _put_replace(buffer, at, event, row):
     put_u64(buffer, at + REF_AT, np.int64(event["old_ref"]))
     put_u64(buffer, at + REPLACE_REF_AT, np.int64(event["public_ref"]))
-    put_u32(buffer, at + REPLACE_SHARES_AT, np.int64(event["qty"]))
+    put_u32(buffer, at + REPLACE_SHARES_AT, np.int64(event["shown"]))
     put_u32(buffer, at + REPLACE_PRICE_AT, np.int64(event["px"]) * np.int64(row["scale"]))
 
 
@@ -344,7 +365,7 @@ def message_write(buffer, at, letter, event, row):
         _put_add(buffer, at, event, row)
     elif letter == TYPE_E:
         put_u64(buffer, at + REF_AT, np.int64(event["public_ref"]))
-        put_u32(buffer, at + EXEC_SHARES_AT, np.int64(event["qty"]))
+        put_u32(buffer, at + EXEC_SHARES_AT, shown_less(event))
         put_u64(buffer, at + EXEC_MATCH_AT, np.int64(event["trade_id"]))
     elif letter == TYPE_D:
         left = np.int64(event["public_ref"])
@@ -353,9 +374,7 @@ def message_write(buffer, at, letter, event, row):
         put_u64(buffer, at + REF_AT, left)
     elif letter == TYPE_X:
         put_u64(buffer, at + REF_AT, np.int64(event["public_ref"]))
-        put_u32(
-            buffer, at + EXEC_SHARES_AT, np.int64(event["shown_before"]) - np.int64(event["shown"])
-        )
+        put_u32(buffer, at + EXEC_SHARES_AT, shown_less(event))
     elif letter == TYPE_U:
         _put_replace(buffer, at, event, row)
     elif letter == TYPE_S:

@@ -4,6 +4,9 @@
         order = client.limit("AAPL", "buy", 10, "187.42")
         print(order.status, order.filled, order.remaining)
         client.cancel(order)
+        iceberg = client.limit("GOLD", "sell", 500, "12.50", peak=50, stp="decrement")
+        for report in client.reports(1.0):
+            iceberg = iceberg.follow(report)     # what became of it since
 
 Verbs wait for the exchange's answer and return it; a refusal is raised (gateway/client_errors.py
 draws the tree). Pipelined: `send_nowait` only queues, `flush` sends, `reports()` yields what comes.
@@ -36,9 +39,16 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
-from gateway.client_answers import Answer, Line, Number, target_line
+from gateway.client_answers import (
+    Answer,
+    Line,
+    Number,
+    OrderOptions,
+    ReplaceOptions,
+    target_line,
+)
 from gateway.client_core import ClientCore, Conversation
 from gateway.client_errors import (
     ConnectionLost,
@@ -242,27 +252,28 @@ class Client:
         side: str,
         qty: Number,
         price: Number | None = None,
-        *,
-        tif: str | None = None,
-        post_only: bool = False,
-        id: Id | None = None,
-        tag: int | None = None,
+        **options: Unpack[OrderOptions],
     ) -> Order:
-        """Enter an order; without a price it is a market order."""
+        """Enter an order; without a price it is a market order. Options: `OrderOptions`."""
         with self._lock:
-            line = self.core.order_line(
-                symbol, side, qty, price, tif=tif, post_only=post_only, id=id, tag=tag
-            )
+            line = self.core.order_line(symbol, side, qty, price, **options)
             try:
                 return self._run(self.core.place(line))
             except NetworkError as error:
                 raise about_order(error, line["id"]) from error
 
-    def limit(self, symbol: str, side: str, qty: Number, price: Number, **options: Any) -> Order:
+    def limit(
+        self,
+        symbol: str,
+        side: str,
+        qty: Number,
+        price: Number,
+        **options: Unpack[OrderOptions],
+    ) -> Order:
         """Enter a limit order; options as for `place`."""
         return self.place(symbol, side, qty, price, **options)
 
-    def market(self, symbol: str, side: str, qty: Number, **options: Any) -> Order:
+    def market(self, symbol: str, side: str, qty: Number, **options: Unpack[OrderOptions]) -> Order:
         """Enter a market order; options as for `place`."""
         return self.place(symbol, side, qty, None, **options)
 
@@ -287,11 +298,14 @@ class Client:
         id: Id | None = None,
         symbol: str | None = None,
         shard: int | None = None,
+        **changes: Unpack[ReplaceOptions],
     ) -> Order:
-        """Change price or total quantity. A mere decrease keeps the place in the queue."""
+        """Change price, total quantity, or what `ReplaceOptions` has. A mere decrease keeps the
+        place in the queue.
+        """
         with self._lock:
             target = target_line(order, id, symbol, shard)
-            return self._run(self.core.replace(target, qty, price))
+            return self._run(self.core.replace(target, qty, price, **changes))
 
     def mass_cancel(
         self,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 from gateway.client_errors import RingbookError, error_of
 from gateway.client_reports import (
@@ -23,6 +23,39 @@ from gateway.client_reports import (
 Number = Decimal | int | str | float
 Line = dict[str, Any]
 Takes = Callable[[Line, Report | None], tuple[bool, bool]]
+
+
+class OrderOptions(TypedDict, total=False):
+    """What an order may say beside symbol, side, quantity and price. From `order_type` on only
+    instruments with the full rules know them (docs/protocol.md, "The full rules").
+    """
+
+    tif: str | None  # gtc, ioc, fok; day, gtd, at_open, at_close, good_for_auction
+    post_only: bool
+    id: Id | None
+    tag: int | None
+    order_type: str | None  # market_to_limit; limit and market follow from the price
+    peak: Number | None  # iceberg: displayed at a time
+    min_qty: Number | None  # at least so much at once, or nothing
+    hidden: bool
+    slide: bool  # post-only: one tick from the best opposite price rather than refused
+    stp: str | None  # none, expire_taker, expire_maker, expire_both, decrement, transfer
+    expire_time: int | None  # nanoseconds since 1970, for gtd
+    protected: bool  # market: no further than the instrument's protection
+
+
+class ReplaceOptions(TypedDict, total=False):
+    """What a replace may change beside price and quantity."""
+
+    peak: Number | None
+    min_qty: Number | None
+    tif: str | None
+    expire_time: int | None
+
+
+def number_text(value: Number | None) -> str | None:
+    """As `decimal_text`; None stays None."""
+    return None if value is None else decimal_text(value)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,10 +13,17 @@ and answers to test requests go out by themselves. All methods belong to the eve
 import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from gateway.client import BEATS_PER_DEAD_MAN, RETRY_S, RETRY_S_MAX
-from gateway.client_answers import Answer, Line, Number, target_line
+from gateway.client_answers import (
+    Answer,
+    Line,
+    Number,
+    OrderOptions,
+    ReplaceOptions,
+    target_line,
+)
 from gateway.client_core import ClientCore, Conversation
 from gateway.client_errors import (
     ConnectionLost,
@@ -239,28 +246,29 @@ class AsyncClient:
         side: str,
         qty: Number,
         price: Number | None = None,
-        *,
-        tif: str | None = None,
-        post_only: bool = False,
-        id: Id | None = None,
-        tag: int | None = None,
+        **options: Unpack[OrderOptions],
     ) -> Order:
-        """Enter an order; without a price it is a market order."""
-        line = self.core.order_line(
-            symbol, side, qty, price, tif=tif, post_only=post_only, id=id, tag=tag
-        )
+        """Enter an order; without a price it is a market order. Options: `OrderOptions`."""
+        line = self.core.order_line(symbol, side, qty, price, **options)
         try:
             return await self._run(self.core.place(line))
         except NetworkError as error:
             raise about_order(error, line["id"]) from error
 
     async def limit(
-        self, symbol: str, side: str, qty: Number, price: Number, **options: Any
+        self,
+        symbol: str,
+        side: str,
+        qty: Number,
+        price: Number,
+        **options: Unpack[OrderOptions],
     ) -> Order:
         """Enter a limit order; options as for `place`."""
         return await self.place(symbol, side, qty, price, **options)
 
-    async def market(self, symbol: str, side: str, qty: Number, **options: Any) -> Order:
+    async def market(
+        self, symbol: str, side: str, qty: Number, **options: Unpack[OrderOptions]
+    ) -> Order:
         """Enter a market order; options as for `place`."""
         return await self.place(symbol, side, qty, None, **options)
 
@@ -284,9 +292,13 @@ class AsyncClient:
         id: Id | None = None,
         symbol: str | None = None,
         shard: int | None = None,
+        **changes: Unpack[ReplaceOptions],
     ) -> Order:
-        """Change price or total quantity. A mere decrease keeps the place in the queue."""
-        return await self._run(self.core.replace(target_line(order, id, symbol, shard), qty, price))
+        """Change price, total quantity, or what `ReplaceOptions` has. A mere decrease keeps the
+        place in the queue.
+        """
+        target = target_line(order, id, symbol, shard)
+        return await self._run(self.core.replace(target, qty, price, **changes))
 
     async def mass_cancel(
         self,

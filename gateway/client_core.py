@@ -36,6 +36,7 @@ from gateway.client_answers import (
     Takes,
     decimal_text,
     ends,
+    number_text,
     of_mark,
     of_mass,
     raise_refusal,
@@ -307,8 +308,17 @@ class ClientCore:
         id: Id | None = None,
         tag: int | None = None,
         order_type: str | None = None,
+        peak: Number | None = None,
+        min_qty: Number | None = None,
+        hidden: bool = False,
+        slide: bool = False,
+        stp: str | None = None,
+        expire_time: int | None = None,
+        protected: bool = False,
     ) -> Line:
-        """Give a new order as a line; takes the next client id where none is given."""
+        """Give a new order as a line; takes the next client id where none is given. Options as in
+        `OrderOptions`.
+        """
         own = self.next_id() if id is None else id
         if id is not None and isinstance(id, int):
             self.last_id = max(self.last_id, id)
@@ -317,12 +327,19 @@ class ClientCore:
             "symbol": symbol,
             "side": side,
             "qty": decimal_text(qty),
-            "price": None if price is None else decimal_text(price),
+            "price": number_text(price),
             "order_type": order_type,
             "tif": tif,
             "post_only": post_only or None,
             "id": own,
             "tag": tag,
+            "peak": number_text(peak),
+            "min_qty": number_text(min_qty),
+            "hidden": hidden or None,
+            "slide": slide or None,
+            "stp": stp,
+            "expire_time": expire_time,
+            "protected": protected or None,
         }
 
     def _request(self, line: Line, takes: Takes) -> Request:
@@ -374,14 +391,26 @@ class ClientCore:
         return Order.of(answer.reports)
 
     def replace(
-        self, target: Line, qty: Number | None, price: Number | None
+        self,
+        target: Line,
+        qty: Number | None = None,
+        price: Number | None = None,
+        *,
+        peak: Number | None = None,
+        min_qty: Number | None = None,
+        tif: str | None = None,
+        expire_time: int | None = None,
     ) -> Conversation[Order]:
-        """Change price or total quantity of one order."""
+        """Change price, total quantity or options of one order."""
         line = {
             "type": "replace",
             **target,
-            "qty": None if qty is None else decimal_text(qty),
-            "price": None if price is None else decimal_text(price),
+            "qty": number_text(qty),
+            "price": number_text(price),
+            "peak": number_text(peak),
+            "min_qty": number_text(min_qty),
+            "tif": tif,
+            "expire_time": expire_time,
         }
         answer = yield self._request(line, self._of_target(target, Replaced, Canceled))
         raise_refusal(answer)

@@ -43,11 +43,21 @@ class Report:
     last: bool  # last report of its command
     ts: int
     receipt: tuple[int, ...]
+    shown: Decimal | None  # displayed quantity, where it is less than `leaves`
+    peak: Decimal | None  # of an iceberg
+    prevented: Decimal  # lost to orders of one's own account so far (Status)
+    stp: str  # mode of a prevented self-trade,
+    other_order_id: int  # and the order that was met
     raw: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
         words = [self.type, self.side, str(self.qty or ""), self.symbol]
-        words += [f"at {self.price}" if self.price is not None else "", self.reason, self.text]
+        words += [
+            f"at {self.price}" if self.price is not None else "",
+            self.reason,
+            self.text,
+            self.stp,
+        ]
         words += [
             f"id {self.id}" if self.id else "",
             f"order {self.order_id}" if self.order_id else "",
@@ -83,6 +93,14 @@ class Fill(Report):
     """A trade of this account's order; `role` says maker or taker."""
 
 
+class Refreshed(Report):
+    """An iceberg shows its next slice, `qty`."""
+
+
+class Prevented(Report):
+    """The order met one of its own account; `qty` is what it lost by that."""
+
+
 class Status(Report):
     """Where an order stands."""
 
@@ -93,8 +111,11 @@ class Summary(Report):
 
 REPORT_TYPES: dict[str, type[Report]] = {
     kind.__name__.lower(): kind
-    for kind in (Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Status, Summary)
-}
+    for kind in (
+        Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Refreshed, Prevented, Status,
+        Summary,
+    )
+}  # fmt: skip
 
 
 def decimal_of(value: Any) -> Decimal:
@@ -112,7 +133,7 @@ def decimal_of(value: Any) -> Decimal:
 def report_of(line: dict[str, Any]) -> Report:
     """Make the report object of one decoded line."""
     get = line.get
-    price = get("price")
+    price, shown, peak = get("price"), get("shown"), get("peak")
     kind = get("type", "")
     return REPORT_TYPES.get(kind, Report)(
         type=kind,
@@ -137,13 +158,22 @@ def report_of(line: dict[str, Any]) -> Report:
         last=get("last", False),
         ts=get("ts", 0),
         receipt=tuple(get("receipt", ())),
+        shown=None if shown is None else decimal_of(shown),
+        peak=None if peak is None else decimal_of(peak),
+        prevented=decimal_of(get("prevented", 0)),
+        stp=get("stp", ""),
+        other_order_id=get("other_order_id", 0),
         raw=line,
     )
 
 
 @dataclass(slots=True)
 class Order:
-    """An order as `place`, `replace` and `order` return it; names are CCXT's where CCXT has one."""
+    """An order as `place`, `replace` and `order` return it; names are CCXT's where CCXT has one.
+
+    It is how the order stood then. `follow` gives how it stands after a later report of the stream.
+    Always amount = filled + remaining + prevented + what was cancelled or expired.
+    """
 
     id: Id
     order_id: int
@@ -157,11 +187,14 @@ class Order:
     filled: Decimal
     remaining: Decimal
     status: str  # open | filled | canceled | expired
+    prevented: Decimal  # lost to orders of one's own account
+    shown: Decimal  # displayed in the book
+    peak: Decimal | None  # of an iceberg
     reports: tuple[Report, ...] = field(repr=False)
 
     @property
     def fills(self) -> tuple[Fill, ...]:
-        """Trades among `reports`: those this request itself caused."""
+        """Trades among `reports`: those this request itself caused, and what was followed since."""
         return tuple(report for report in self.reports if isinstance(report, Fill))
 
     @property
@@ -177,9 +210,8 @@ class Order:
     @classmethod
     def of(cls, reports: Sequence[Report]) -> "Order":
         """Read an order from its reports, oldest first."""
-        first, newest = reports[0], reports[-1]
-        status = _status_of(newest)
-        own = [r for r in reports if r.order_id == first.order_id]
+        first = reports[0]
+        own = [r for r in reports if (r.shard, r.order_id) == (first.shard, first.order_id)]
         totals = [r for r in own if isinstance(r, Accepted | Replaced | Status)]
         head = totals[-1] if totals else first
         return cls(
@@ -194,9 +226,17 @@ class Order:
             amount=head.qty,
             filled=own[-1].filled,
             remaining=own[-1].leaves,
-            status=status,
+            status=_status_of(own[-1]),
+            prevented=_prevented_of(own),
+            shown=_shown_of(own),
+            peak=next((report.peak for report in reversed(own) if report.peak is not None), None),
             reports=tuple(reports),
         )
+
+    def follow(self, report: Report) -> "Order":
+        """The order after one more of its reports; the same one after any other report."""
+        named = (report.shard, report.order_id) == (self.shard, self.order_id)
+        return Order.of((*self.reports, report)) if named and report.side else self
 
 
 def _status_of(newest: Report) -> str:
@@ -205,7 +245,36 @@ def _status_of(newest: Report) -> str:
         return {"new": "open", "partially_filled": "open", "": "open"}.get(state, state)
     if isinstance(newest, Canceled | Expired):
         return newest.type
+    if isinstance(newest, Prevented) and newest.leaves == 0:
+        return "expired"
     return "filled" if newest.leaves == 0 else "open"
+
+
+def _prevented_of(own: Sequence[Report]) -> Decimal:
+    # What a new total, or that of a status, leaves unexplained is all there was before it.
+    total = ZERO
+    for report in own:
+        if isinstance(report, Status | Replaced):
+            total = max(report.qty - report.leaves - report.filled, ZERO)
+        elif isinstance(report, Prevented):
+            total += report.qty
+    return total
+
+
+def _shown_of(own: Sequence[Report]) -> Decimal:
+    # What the newest report that tells says; a report that leaves it out means all of `leaves`.
+    shown = ZERO
+    for report in own:
+        kept = isinstance(report, Replaced) and bool(report.raw.get("kept"))
+        maker = isinstance(report, Fill) and report.role == "maker"
+        if isinstance(report, Booked | Refreshed | Status) or kept or maker:
+            shown = report.leaves if report.shown is None else report.shown
+        elif isinstance(report, Prevented):
+            displayed = report.leaves if "ref" in report.raw else min(shown, report.leaves)
+            shown = displayed if report.shown is None else report.shown
+        else:
+            shown = ZERO
+    return shown
 
 
 @dataclass(slots=True)
@@ -266,6 +335,7 @@ class InstrumentInfo:
     max_price: Decimal
     phase: str
     raw: dict[str, Any] = field(repr=False)
+    rules: str = "plain"  # or full: which options orders may have
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> "InstrumentInfo":
@@ -277,6 +347,7 @@ class InstrumentInfo:
             lot=decimal_of(line.get("lot", 0)),
             max_price=decimal_of(line.get("max_price", 0)),
             phase=line.get("phase", ""),
+            rules=line.get("rules", "plain"),
             raw=line,
         )
 

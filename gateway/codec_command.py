@@ -33,18 +33,22 @@ from gateway.state import (
     C_ACCOUNT,
     C_AMOUNT,
     C_END,
+    C_EXPIRE_TS,
     C_FLAGS,
     C_ID,
     C_KIND,
     C_LOGON,
+    C_MIN_QTY,
     C_ORDER_ID,
     C_ORDER_TYPE,
+    C_PEAK,
     C_PX,
     C_QTY,
     C_RECEIPT_TS,
     C_SESSION,
     C_SHARD,
     C_SIDE,
+    C_STP,
     C_SYMBOL,
     C_SYMBOL_ID,
     C_TAG,
@@ -331,6 +335,15 @@ def command_fill(words, record):
 
 
 @helper
+def options_fill(words, record):
+    """Options of the full rules, which the fast path leaves to Python."""
+    record["stp"] = words[C_STP]
+    record["peak"] = words[C_PEAK]
+    record["min_qty"] = words[C_MIN_QTY]
+    record["expire_ts"] = words[C_EXPIRE_TS]
+
+
+@helper
 def shard_wake(words, shard_ctrl, shard):
     """Signal the shard if it sleeps. After publishing."""
     if wake_needed(shard_ctrl, shard * SHARD_CTRL_WORDS + SHARD_SLEEPS):
@@ -403,6 +416,7 @@ def command_push(words, commands, slot_words, ctrl, shard_ctrl):
     record = commands[slot]
     command_fill(words, record)
     record["amount"] = words[C_AMOUNT]
+    options_fill(words, record)
     for i in range(CLIENT_TEXT_BYTES):
         record["text"][i] = (words[C_TEXT + i // 8] >> (8 * (i % 8))) & 0xFF
     command_publish(slot_words, slot, position)

@@ -4,8 +4,11 @@ Hot, part of gateway/codec_encode.py. docs/protocol.md lists the fields; tests/g
 writes the same from the event alone, in Python.
 
     {"type":..,"seq":..,"shard":..[,"session"][,"symbol"][,"order_id"][,"id"]
-     [,"side"[,"order_type","tif"][,"price"],"qty","leaves","filled"] [particulars of the kind]
-     [,"post_only"][,"kept"][,"last"],"ts":..}
+     [,"side"[,"order_type","tif"][,"price"],"qty","leaves","filled"[,"shown"][,"peak"]
+      [,"prevented"]] [particulars of the kind] [,"post_only"][,"kept"][,"last"],"ts":..}
+
+`shown`, `peak` and `prevented` are what only the full rules know: they are left out where an order
+shows all that it has, is no iceberg, and met no order of its own.
 """
 
 import numpy as np
@@ -26,6 +29,7 @@ from gateway.codec_text import (
     ROLE_NAMES,
     SIDE_NAMES,
     STATE_NAMES,
+    STP_NAMES,
     TIF_NAMES,
     literal,
     put,
@@ -80,6 +84,12 @@ TRADE_KEY, ROLE_KEY, STATE_KEY, REASON_KEY = (
     literal(',"state":'),
     literal(',"reason":'),
 )
+SHOWN_KEY, PEAK_KEY, PREVENTED_KEY = (
+    literal(',"shown":'),
+    literal(',"peak":'),
+    literal(',"prevented":'),
+)
+STP_KEY, OTHER_KEY = literal(',"stp":'), literal(',"other_order_id":')
 REF_KEY, OLD_REF_KEY, CODE_KEY = literal(',"ref":'), literal(',"old_ref":'), literal(',"code":')
 POST_ONLY_TEXT, KEPT_TEXT, LAST_TEXT = (
     literal(',"post_only":true'),
@@ -102,12 +112,17 @@ def _kinds(*kinds: EventKind) -> int:
 
 _K = EventKind
 ORDER_KINDS = _kinds(
-    _K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS
-)
+    _K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS,
+    _K.REFRESHED, _K.PREVENTED,
+)  # fmt: skip
+# What tells how much of an order is displayed; `shows` has the exceptions.
+SHOWN_KINDS = _kinds(_K.BOOKED, _K.REFRESHED, _K.STATUS, _K.REPLACED, _K.FILL, _K.PREVENTED)
+PEAK_KINDS = _kinds(_K.ACCEPTED, _K.REPLACED)
 TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
 REASON_KINDS = _kinds(_K.CANCELED, _K.EXPIRED, _K.ACCOUNT, _K.SUMMARY)  # that of a page has none
 SPECIAL_KINDS = _kinds(_K.ACCOUNT, _K.LISTED)
 KIND_FILL, KIND_STATUS, KIND_REJECTED = int(_K.FILL), int(_K.STATUS), int(_K.REJECTED)
+KIND_PREVENTED = int(_K.PREVENTED)
 KIND_SUMMARY, KIND_ACCOUNT, KIND_REPLACED, KIND_LISTED = (
     int(_K.SUMMARY),
     int(_K.ACCOUNT),
@@ -180,6 +195,34 @@ def put_head(words, out, p, event, shard):
 
 
 @helper
+def shows(event):
+    """Whether the event tells of a displayed quantity that is not all of `leaves`."""
+    kind = np.int64(event["kind"])
+    if (SHOWN_KINDS >> kind) & 1 == 0 or event["shown"] == event["leaves"]:
+        return False
+    if kind == KIND_FILL:
+        return event["role"] == ROLE_MAKER
+    if kind == KIND_REPLACED:
+        return np.int64(event["flags"]) & FLAG_KEPT != 0
+    return kind != KIND_PREVENTED or event["public_ref"] != 0
+
+
+@helper
+def put_extent(out, p, event, lot, decimals):
+    """What a plain order never says: displayed quantity, peak, prevented quantity."""
+    kind = np.int64(event["kind"])
+    if shows(event):
+        p = put_decimal(out, put(out, p, SHOWN_KEY), np.int64(event["shown"]), lot, decimals)
+    if (PEAK_KINDS >> kind) & 1 and event["amount2"] > 0:
+        p = put_decimal(out, put(out, p, PEAK_KEY), np.int64(event["amount2"]), lot, decimals)
+    if kind == KIND_STATUS:
+        prevented = np.int64(event["qty"]) - np.int64(event["leaves"]) - np.int64(event["cum"])
+        if prevented > 0:
+            p = put_decimal(out, put(out, p, PREVENTED_KEY), prevented, lot, decimals)
+    return p
+
+
+@helper
 def put_order(out, p, event, words, row):
     """What every report about an order says: side, price, qty, leaves, filled; type and tif where
     they are news.
@@ -198,7 +241,8 @@ def put_order(out, p, event, words, row):
         p = put_decimal(out, put(out, p, PRICE_KEY), px, tick, tick_decimals)
     p = put_decimal(out, put(out, p, QTY_KEY), np.int64(event["qty"]), lot, lot_decimals)
     p = put_decimal(out, put(out, p, LEAVES_KEY), np.int64(event["leaves"]), lot, lot_decimals)
-    return put_decimal(out, put(out, p, FILLED_KEY), np.int64(event["cum"]), lot, lot_decimals)
+    p = put_decimal(out, put(out, p, FILLED_KEY), np.int64(event["cum"]), lot, lot_decimals)
+    return put_extent(out, p, event, lot, lot_decimals)
 
 
 @helper
@@ -210,6 +254,9 @@ def put_particulars(out, p, event):
         p = put_name(out, put(out, p, ROLE_KEY), ROLE_NAMES + np.int64(event["role"]))
     elif kind == KIND_STATUS:
         p = put_name(out, put(out, p, STATE_KEY), STATE_NAMES + np.int64(event["role"]))
+    elif kind == KIND_PREVENTED:
+        p = put_name(out, put(out, p, STP_KEY), STP_NAMES + np.int64(event["stp"]))
+        p = put_integer(out, put(out, p, OTHER_KEY), event["amount"])
     elif kind == KIND_REJECTED:
         p = put_refusal(out, put(out, p, CODE_KEY), np.int64(event["code"]))
     elif kind == KIND_SUMMARY:

@@ -13,9 +13,7 @@ from engine.records import (
     UNSTATED,
     CommandFlag,
     CommandKind,
-    OrderType,
     RejectCode,
-    TimeInForce,
     pack_name,
 )  # fmt: skip
 from gateway.codec_fields import (
@@ -30,22 +28,27 @@ from gateway.codec_fields import (
     pairs_of,
     shown,
     text_of,
-    truth_of,
 )
 from gateway.codec_numbers import exact_steps
+from gateway.codec_options import (
+    NEW_OPTIONS,
+    REPLACE_OPTIONS,
+    new_options,
+    quantities_check,
+    replace_options,
+)
 from gateway.codec_tables import (
     BOOK,
     CANCEL,
     CANONICAL,
     HEARTBEAT,
     INSTRUMENTS,
-    LIMIT,
     LIMITS,
     LOGON,
     LOGOUT,
-    MARKET,
     MASS_CANCEL,
     NEW,
+    NEW_KINDS,
     OPEN_ORDERS,
     ORDER,
     ORDER_TYPES,
@@ -62,8 +65,10 @@ from gateway.state import (
     C_FLAGS,
     C_ID,
     C_KIND,
+    C_MIN_QTY,
     C_ORDER_ID,
     C_ORDER_TYPE,
+    C_PEAK,
     C_PX,
     C_QTY,
     C_SIDE,
@@ -82,11 +87,14 @@ from gateway.state import (
 TAG_MAX = 2**32 - 1
 PAGE_ROWS_MAX = 500
 ID_KEYS = ("id", "order_id", "target_id")
+_QUANTITIES = (("qty", C_QTY), ("peak", C_PEAK), ("min_qty", C_MIN_QTY))
 _ORDER = frozenset({"type", "account", "session", "shard", "symbol"})
 BELONGS: dict[int, frozenset[str]] = {
-    NEW: _ORDER | {"id", "side", "qty", "price", "tif", "order_type", "post_only", "tag"},
+    NEW: _ORDER | NEW_OPTIONS | {"id", "side", "qty", "price", "tif", "order_type", "tag"},
     CANCEL: _ORDER | {"id", "order_id", "target_id"},
-    REPLACE: _ORDER | {"id", "order_id", "target_id", "side", "qty", "price", "tif", "order_type"},
+    REPLACE: _ORDER
+    | REPLACE_OPTIONS
+    | {"id", "order_id", "target_id", "side", "qty", "price", "tif", "order_type"},
     MASS_CANCEL: _ORDER | {"id", "side", "tag", "scope"},
     ORDER: _ORDER | {"order_id", "target_id"},
     OPEN_ORDERS: _ORDER | {"after", "limit", "order_id", "qty"},
@@ -113,8 +121,8 @@ BELONGS: dict[int, frozenset[str]] = {
     INSTRUMENTS: frozenset({"type", "symbol", "after", "limit", "request"}),
     LIMITS: frozenset({"type", "request"}),
 }
-BELONGS[LIMIT] = BELONGS[MARKET] = BELONGS[NEW]
-COMMANDS = frozenset({NEW, LIMIT, MARKET, CANCEL, REPLACE, MASS_CANCEL, ORDER, OPEN_ORDERS})
+BELONGS |= dict.fromkeys(NEW_KINDS, BELONGS[NEW])
+COMMANDS = NEW_KINDS | {CANCEL, REPLACE, MASS_CANCEL, ORDER, OPEN_ORDERS}
 
 
 # ---------------------------------------------------------------------- instrument, price, quantity
@@ -128,7 +136,7 @@ def _symbol(request: Request, context: Context) -> str | None:
     except ValueError:
         if not name:
             request.refuse(RejectCode.BAD_FIELD, "symbol must not be empty")
-        elif request.type in (NEW, LIMIT, MARKET) and context.config.unknown_symbol == "create":
+        elif request.type in NEW_KINDS and context.config.unknown_symbol == "create":
             request.refuse(
                 RejectCode.LISTING_REFUSED, "a symbol is 1 to 8 printable ASCII characters"
             )
@@ -160,7 +168,8 @@ def _steps(request: Request, key: str, units: int, off: RejectCode, name: str) -
 
 
 def _price_qty(request: Request, context: Context, name: str | None) -> None:
-    # C_PX and C_QTY in the instrument's steps; of the template for one that is going to be created.
+    # Price and quantities in the instrument's steps; of the template for one that is going to be
+    # created.
     known = name is not None and name in context.directory.rows
     if known and not context.directory.get(str(name), Y_TRADED):
         request.refuse(
@@ -171,12 +180,16 @@ def _price_qty(request: Request, context: Context, name: str | None) -> None:
     lot = context.directory.get(str(name), Y_LOT) if known else template.lot_units
     off_tick, off_lot = RejectCode.OFF_TICK, RejectCode.OFF_LOT
     request.words[C_PX] = _steps(request, "price", tick, off_tick, "tick")
-    request.words[C_QTY] = _steps(request, "qty", lot, off_lot, "lot")
+    for key, word in _QUANTITIES:
+        request.words[word] = _steps(request, key, lot, off_lot, "lot")
     if not known and context.config.unknown_symbol == "reject":
         # The shard is to say 301: no tick is known, so no price can be off it.
         request.refusals = [r for r in request.refusals if r.code not in (off_tick, off_lot)]
         request.words[C_PX] = 1 if "price" in request.keys else 0
+        for key, word in _QUANTITIES:
+            request.words[word] = 1 if key in request.keys else 0
         request.words[C_QTY] = 1
+    quantities_check(request)
 
 
 def _route(request: Request, context: Context, *, everywhere: bool) -> None:
@@ -202,31 +215,9 @@ def _build_new(request: Request, context: Context) -> None:
     for key in ("symbol", "side", "qty"):
         if key not in keys:
             request.refuse(RejectCode.BAD_FIELD, f"{key} is missing")
-    order_type = listed_of(request, "order_type", ORDER_TYPES)
-    priced = "price" in keys
-    if request.type != NEW:
-        if "order_type" in keys:
-            request.refuse(RejectCode.BAD_FIELD, "type names the order type already")
-        order_type = int(OrderType.MARKET if request.type == MARKET else OrderType.LIMIT)
-    elif order_type is None:
-        order_type = int(OrderType.LIMIT if priced else OrderType.MARKET)
-    tif = listed_of(request, "tif", TIFS) or 0
-    post_only = truth_of(request, "post_only")
-    if order_type == OrderType.LIMIT and not priced:
-        request.refuse(RejectCode.BAD_FIELD, "price is missing")
-    if order_type == OrderType.MARKET:
-        if priced:
-            request.refuse(RejectCode.BAD_COMBINATION, "a market order has no price")
-        if tif not in (TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK):
-            request.refuse(
-                RejectCode.BAD_COMBINATION, "a market order never rests: gtc, ioc or fok"
-            )
-    if post_only and (order_type == OrderType.MARKET or tif in (TimeInForce.IOC, TimeInForce.FOK)):
-        request.refuse(RejectCode.BAD_COMBINATION, "post_only is for orders that can rest")
     words[C_KIND] = CommandKind.NEW
     words[C_SIDE] = listed_of(request, "side", SIDES) or 0
-    words[C_ORDER_TYPE], words[C_TIF] = order_type, tif
-    words[C_FLAGS] = CommandFlag.POST_ONLY if post_only else 0
+    new_options(request)
     words[C_TAG] = integer_of(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE) or 0
     _price_qty(request, context, _symbol(request, context))
     _route(request, context, everywhere=False)
@@ -270,6 +261,7 @@ def _build_replace(request: Request, context: Context) -> None:
     words[C_SIDE] = UNSTATED if side is None else side
     words[C_TIF] = UNSTATED if tif is None else tif
     words[C_ORDER_TYPE] = listed_of(request, "order_type", ORDER_TYPES) or 0
+    replace_options(request)
     if "symbol" not in request.keys:
         request.refuse(
             RejectCode.BAD_FIELD, "symbol is missing: prices and quantities are read in its steps"
@@ -330,9 +322,9 @@ def _build_open_orders(request: Request, context: Context) -> None:
 
 
 _BUILDERS: dict[int, Callable[[Request, Context], None]] = {
-    NEW: _build_new, LIMIT: _build_new, MARKET: _build_new, CANCEL: _build_cancel,
-    ORDER: _build_cancel,
-    REPLACE: _build_replace, MASS_CANCEL: _build_mass_cancel, OPEN_ORDERS: _build_open_orders,
+    CANCEL: _build_cancel, ORDER: _build_cancel, REPLACE: _build_replace,
+    MASS_CANCEL: _build_mass_cancel, OPEN_ORDERS: _build_open_orders,
+    **dict.fromkeys(NEW_KINDS, _build_new),
 }  # fmt: skip
 
 
@@ -343,7 +335,7 @@ def _own_id(request: Request, context: Context) -> None:
         request.client_id = int(value) if -INT64_MAX <= int(value) <= INT64_MAX else None
     elif isinstance(value, str) and not isinstance(value, NumberText):
         request.client_id = value[:CLIENT_TEXT_BYTES]
-    if request.type in (NEW, LIMIT, MARKET) or not context.text_ids:
+    if request.type in NEW_KINDS or not context.text_ids:
         number, text = client_id_of(request, context, "id")
         request.words[C_ID] = number
         if text:
@@ -369,7 +361,7 @@ def request_of(line: bytes, context: Context) -> Request:
     if kind in COMMANDS:
         _BUILDERS[kind](request, context)
         _own_id(request, context)
-        if request.text and kind not in (NEW, LIMIT, MARKET):
+        if request.text and kind not in NEW_KINDS:
             request.words[C_FLAGS] = request.words.get(C_FLAGS, 0) | CommandFlag.TEXT_ID
     return request
 

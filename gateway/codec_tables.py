@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from engine.jit import helper
-from engine.records import OrderType, Side, TimeInForce
+from engine.records import OrderType, SelfTrade, Side, TimeInForce
 from gateway.state import (
     F_ID,
     F_ORDER_ID,
@@ -44,6 +44,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "order_id": ("order_id",),
     "target_id": ("target_id", "orig_id"),
     "post_only": ("post_only",),
+    "slide": ("slide",),
+    "hidden": ("hidden",),
+    "peak": ("peak",),
+    "min_qty": ("min_qty",),
+    "protected": ("protected",),
+    "stp": ("stp",),
+    "expire_time": ("expire_time",),
     "tag": ("tag",),
     "account": ("account",),
     "token": ("token",),
@@ -64,7 +71,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 CANONICAL = {spelling: key for key, spellings in KEYS.items() for spelling in spellings}
 
-# Values of `type`; limit and market are new orders of that type.
+# Values of `type`; limit, market and market_to_limit are new orders of that type.
 NEW, LIMIT, MARKET, CANCEL, REPLACE = 1, 2, 3, 4, 5
 (
     MASS_CANCEL,
@@ -78,18 +85,25 @@ NEW, LIMIT, MARKET, CANCEL, REPLACE = 1, 2, 3, 4, 5
     INSTRUMENTS,
     LIMITS,
 ) = 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+MARKET_TO_LIMIT = 16
 TYPES = {
-    "new": NEW, "limit": LIMIT, "market": MARKET, "cancel": CANCEL, "replace": REPLACE,
+    "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
+    "cancel": CANCEL, "replace": REPLACE,
     "mass_cancel": MASS_CANCEL,
     "logon": LOGON, "logout": LOGOUT, "heartbeat": HEARTBEAT, "test_request": TEST_REQUEST,
     "order": ORDER,
     "open_orders": OPEN_ORDERS, "book": BOOK, "instruments": INSTRUMENTS, "limits": LIMITS,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
+NEW_TYPES = {
+    LIMIT: OrderType.LIMIT, MARKET: OrderType.MARKET, MARKET_TO_LIMIT: OrderType.MARKET_TO_LIMIT
+}  # fmt: skip
+NEW_KINDS = frozenset({NEW, *NEW_TYPES})
 FAST_TYPES = ("new", "limit", "market", "cancel", "replace")
 SIDES = {"buy": 0, "b": 0, "bid": 0, "sell": 1, "s": 1, "ask": 1}
 TIFS = {member.name.lower(): int(member) for member in TimeInForce}
 ORDER_TYPES = {member.name.lower(): int(member) for member in OrderType}
+SELF_TRADES = {m.name.lower(): int(m) for m in SelfTrade if m is not SelfTrade.DEFAULT}
 FAST_TIFS = ("gtc", "ioc", "fok")
 FAST_ORDER_TYPES = ("limit", "market")
 assert set(SIDES.values()) == set(Side)

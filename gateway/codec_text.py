@@ -20,6 +20,7 @@ from engine.records import (
     Reason,
     RejectCode,
     Role,
+    SelfTrade,
     Side,
     TimeInForce,
 )
@@ -65,7 +66,7 @@ def report_type(kind: int) -> str:
 _LISTS = {
     "side": Side, "order_type": OrderType, "tif": TimeInForce, "role": Role, "reason": Reason,
     "state": OrderState,
-    "phase": Phase,
+    "phase": Phase, "stp": SelfTrade,
 }  # fmt: skip
 _names: dict[int, str] = {}
 _bases: dict[str, int] = {}
@@ -75,6 +76,7 @@ for _list, _enum in _LISTS.items():
 NAMES, NAME_LENGTHS = _table(_names, NAME_BYTES)
 SIDE_NAMES, ORDER_TYPE_NAMES, TIF_NAMES = _bases["side"], _bases["order_type"], _bases["tif"]
 ROLE_NAMES, REASON_NAMES, STATE_NAMES = _bases["role"], _bases["reason"], _bases["state"]
+STP_NAMES = _bases["stp"]
 NAME_COUNT = len(NAME_LENGTHS)
 
 PREFIXES, PREFIX_LENGTHS = _table(

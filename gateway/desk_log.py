@@ -140,6 +140,7 @@ class LogDesk(LogonDesk):
                     int(event["amount"]),
                     int(event["amount2"]),
                     int(event["px2"]),
+                    int(event["order_type"]),
                 )
             elif kind == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_OPENED:
                 self._opened(shard, event)

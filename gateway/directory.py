@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import Config
-from engine.records import SYMBOL_INDEX_BITS, pack_name, unpack_name
+from engine.records import SYMBOL_INDEX_BITS, RuleSet, pack_name, unpack_name
 from gateway.codec_numbers import mantissa_decimals
 from gateway.codec_text import json_name
 from gateway.state import (
@@ -30,6 +30,7 @@ from gateway.state import (
     Y_LOT_MANTISSA,
     Y_NAME,
     Y_PX_MAX,
+    Y_RULES,
     Y_SHARD,
     Y_SYMBOL_ID,
     Y_TICK,
@@ -65,6 +66,8 @@ class Directory:
         self.rows: dict[str, int] = {}  # name -> first word of its row
         self.places: dict[str, int] = {}  # name -> place of its book top
         self.sorted_names: list[str] | None = None
+        # Book tops do not tell the rule set; what is created on first use is plain.
+        self.rule_sets = {i.symbol: int(i.rule_set) for i in config.instruments}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,8 +94,14 @@ class Directory:
                 )
         return len(self) - before
 
-    def add(self, symbol_id: int, name: str, tick: int, lot: int, px_max: int) -> None:
-        """Enter an instrument; one that is there already stays as it is."""
+    def add(
+        self, symbol_id: int, name: str, tick: int, lot: int, px_max: int, rules: int | None = None
+    ) -> None:
+        """Enter an instrument; one that is there already stays as it is. `rules`: a RuleSet, None
+        where nobody said: that of the configuration.
+        """
+        if rules is None:
+            rules = self.rule_sets.get(name, int(RuleSet.PLAIN))
         shard, index = symbol_id >> SYMBOL_INDEX_BITS, symbol_id & INDEX_MASK
         if name in self.rows or shard >= self.state.shards or not 0 <= index < self.symbols_max:
             return
@@ -107,7 +116,7 @@ class Directory:
         low, high, size = json_name(name)
         values = {
             Y_SYMBOL_ID: symbol_id, Y_SHARD: shard, Y_TICK: tick, Y_LOT: lot, Y_PX_MAX: px_max,
-            Y_TRADED: int(traded),
+            Y_TRADED: int(traded), Y_RULES: rules,
             Y_TICK_MANTISSA: min(tick_mantissa, MANTISSA_MAX), Y_TICK_DECIMALS: tick_decimals,
             Y_LOT_MANTISSA: min(lot_mantissa, MANTISSA_MAX), Y_LOT_DECIMALS: lot_decimals,
             Y_JSON: low, Y_JSON + 1: high, Y_JSON_BYTES: size, Y_NAME: packed,
@@ -156,4 +165,4 @@ class Directory:
         return int(self.state.view[self.rows[name] + word])
 
 
-assert SYMBOL_WORDS > Y_JSON_BYTES
+assert SYMBOL_WORDS > Y_RULES > Y_JSON_BYTES

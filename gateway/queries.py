@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from engine.config import Config, GatewayLimits, Throttle
-from engine.records import BOOK_TOP, PRICE_TICKS_MAX, QTY_LOTS_MAX, TOP_LEVELS, Phase, RejectCode
+from engine.records import (
+    BOOK_TOP,
+    PRICE_TICKS_MAX,
+    QTY_LOTS_MAX,
+    TOP_LEVELS,
+    Phase,
+    RejectCode,
+    RuleSet,
+)
 from engine.shm_ring import top_copy
 from gateway.codec_fields import Request
 from gateway.codec_slow import integer_key, name_key
@@ -23,6 +31,7 @@ from gateway.state import (
     Y_LOT_DECIMALS,
     Y_LOT_MANTISSA,
     Y_PX_MAX,
+    Y_RULES,
     Y_SHARD,
     Y_SYMBOL_ID,
     Y_TICK_DECIMALS,
@@ -135,6 +144,7 @@ class Queries:
             "tick": self._price(name, 1),
             "lot": self._qty(name, 1), "max_price": self._price(name, get(name, Y_PX_MAX)),
             "phase": phase_name(int(top["phase"])) if top is not None else "",
+            "rules": RuleSet(get(name, Y_RULES)).name.lower(),
         }  # fmt: skip
 
 

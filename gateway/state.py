@@ -92,8 +92,9 @@ C_SIDE, C_ORDER_TYPE, C_TIF, C_FLAGS, C_TARGET_ID, C_TAG, C_RECEIPT_TS = (
     110,
 )
 C_SESSION, C_LOGON, C_ACCOUNT, C_ROW = 111, 112, 113, 114
-C_AMOUNT = 115  # only what Python pushes has one
-C_TEXT = 116  # 5 words hold the 36 bytes
+C_AMOUNT = 115  # from here on only what Python pushes has any
+C_STP, C_PEAK, C_MIN_QTY, C_EXPIRE_TS = 116, 117, 118, 119
+C_TEXT = 120  # 5 words hold the 36 bytes
 C_END = C_TEXT + -(-CLIENT_TEXT_BYTES // 8)
 HEADER_WORDS = 128
 assert C_END <= HEADER_WORDS
@@ -123,6 +124,7 @@ Y_NAME, Y_SYMBOL_ID, Y_SHARD, Y_TICK_MANTISSA, Y_TICK_DECIMALS, Y_LOT_MANTISSA, 
     6,
 )
 Y_PX_MAX, Y_TICK, Y_LOT, Y_TRADED, Y_JSON, Y_JSON_BYTES, Y_PHASE = 7, 8, 9, 10, 11, 13, 14
+Y_RULES = 15
 
 NAME_WORDS = 4
 N_JSON, N_BYTES = 0, 2  # escaped text in 16 bytes, its length

@@ -62,6 +62,8 @@ _HOME |= dict.fromkeys(
         "Expired",
         "Booked",
         "Fill",
+        "Refreshed",
+        "Prevented",
         "Status",
         "Summary",
         "Order",

@@ -179,7 +179,7 @@ class Script:
         elif turn == 7:
             self.add(admin_record(kinds.TIME, producer=0, session=2), 60_000_000)
         elif turn == 8:
-            for kind in range(kinds.SET_PHASE, kinds.BUST + 1):
+            for kind in range(kinds.SET_PHASE, kinds.SET_RULE + 1):
                 self.add(admin_record(kinds(kind), account=1, symbol=pack_name("AAPL")))
             self.add(admin_record(kinds.ACTIVATE, producer=0))
         elif turn == 9:

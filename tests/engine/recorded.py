@@ -1,9 +1,10 @@
 """Recorded commands and a shard to run them on, batch by batch: what tests of state, snapshot and
 log need.
 
-`recorded(seed, count)` draws a small world and the commands of tests/model/flow.py as they reach
-the engine. A `Shard` runs them in calls of the compiled step that end after any number of events,
-in the midst of a long work too; `LocalExchange` always runs works to their end.
+`recorded(seed, count)` draws a small world, with instruments of the full rules and a plain one, and
+the commands of tests/model/full_flow.py as they reach the engine. A `Shard` runs them in calls of
+the compiled step that end after any number of events, in the midst of a long work too;
+`LocalExchange` always runs works to their end.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from engine.book_state import (
     allocate_state,
     set_policy,
 )
+from engine.config import Instrument
 from engine.records import EVENT, EVENT_SLOT
 from engine.step import step_batch, work_batch
 from tests.model.compare import Pair
-from tests.model.flow import INSTRUMENTS, TEMPLATE, Flow, World, draw_world
+from tests.model.flow import TEMPLATE, World
+from tests.model.full_flow import FullFlow, draw_full_world, full_instruments
 
 RING = 1 << 12
 
@@ -34,16 +37,17 @@ RING = 1 << 12
 @functools.cache
 def recorded(seed: int, count: int) -> tuple[World, np.ndarray]:
     """A world and its commands, those of the start first."""
-    world = draw_world(random.Random(seed))
-    pair = Pair(world, INSTRUMENTS, TEMPLATE, seed)
-    step, taken = pair.engine.step, [startup(world)]
+    rng = random.Random(seed)
+    world, instruments = draw_full_world(rng), full_instruments(rng)
+    pair = Pair(world, instruments, TEMPLATE, seed)
+    step, taken = pair.engine.step, [startup(world, instruments)]
 
     def step_and_take(commands: np.ndarray) -> np.ndarray:
         taken.append(commands.copy())
         return step(commands)
 
     pair.engine.step = step_and_take  # type: ignore[method-assign]
-    flow = Flow(seed, world, pair.model)
+    flow = FullFlow(seed, world, pair.model)
     for number in range(count):
         pair.apply(flow.next())
         if number % 64 == 63:
@@ -52,12 +56,12 @@ def recorded(seed: int, count: int) -> tuple[World, np.ndarray]:
     return world, np.concatenate(taken)
 
 
-def startup(world: World) -> np.ndarray:
+def startup(world: World, instruments: tuple[Instrument, ...]) -> np.ndarray:
     """What LocalExchange runs first."""
     accounts = range(1, world.accounts + 1)
     rows = [open_account(account) for account in accounts]
     rows += [open_session(account, "local", logon=1) for account in accounts]
-    return np.concatenate(rows + [list_instrument(instrument) for instrument in INSTRUMENTS])
+    return np.concatenate(rows + [list_instrument(instrument) for instrument in instruments])
 
 
 def empty_state(world: World, seed: int = 0, ring: int = RING) -> ShardState:

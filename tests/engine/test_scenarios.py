@@ -58,7 +58,7 @@ class ModelVenue:
     def __init__(self, scenario: Scenario) -> None:
         setting = _setting(scenario)
         instruments, accounts = setting.pop("instruments"), setting.pop("accounts")
-        self.model = ExchangeModel(setting.pop("limits"), **setting)
+        self.model = ExchangeModel(setting.pop("limits"), core_only=True, **setting)
         start(self.model, instruments, accounts)
 
     def apply(self, command: Command) -> list[Event]:

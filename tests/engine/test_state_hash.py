@@ -9,10 +9,12 @@ import pytest
 
 from engine.book_state import (
     ARRAYS,
+    DUE_COUNT,
     HDR_WORDS,
     LEVELS_FREE,
     NODE_FAN,
     NODES_FREE,
+    ORDER_FULL,
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
@@ -57,7 +59,7 @@ def test_batch_splits_id_seed_and_ring_size_leave_no_trace(seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def full() -> ShardState:
-    """A state in the midst of a mass cancel or page, with live orders, texts and tags."""
+    """A state in the midst of a mass cancel or page, with live orders, texts, tags and expiries."""
     for seed in range(200):
         world, commands = recorded(seed, COMMANDS)
         shard = Shard(empty_state(world), commands)
@@ -65,6 +67,7 @@ def full() -> ShardState:
             shard.run(0)
             hdr, orders = shard.state.hdr, shard.state.orders[np.flatnonzero(shard.state.owner)]
             listed = hdr[WORK_KIND] in (WORK_CANCELS, WORK_ROWS) and hdr[TEXTS_USED] > 1
+            listed &= hdr[DUE_COUNT] > 0
             if listed and hdr[WORK_TOTAL] - hdr[WORK_CURSOR] > 1:
                 if (orders["flags"] & ORDER_TEXT).any() and (orders["flags"] & ORDER_TAG).any():
                     return shard.state
@@ -104,8 +107,11 @@ def used_places(state: ShardState, name: str) -> np.ndarray:
         "orders": live,
         "order_text": live[flags & ORDER_TEXT != 0],
         "order_tag": live[flags & ORDER_TAG != 0],
+        "more": live[flags & ORDER_FULL != 0],
+        "due": np.arange(hdr[DUE_COUNT]),
         "free_orders": np.arange(hdr[ORDERS_FREE]),
         "levels": taken(state.free_levels, LEVELS_FREE),
+        "dark": taken(state.free_levels, LEVELS_FREE),
         "free_levels": np.arange(hdr[LEVELS_FREE]),
         "node_bits": nodes,
         "node_parent": nodes,

@@ -17,9 +17,12 @@ from engine.records import (
     EVENT,
     EVENT_SLOT,
     UNSTATED,
+    CommandFlag,
     CommandKind,
     EventKind,
     OrderType,
+    RuleSet,
+    SelfTrade,
     TimeInForce,
 )
 from engine.shm_ring import COMMITTED, EVENT_CTRL_WORDS, INTENT, EventRings, store_word
@@ -31,6 +34,10 @@ INSTRUMENTS = (
     Instrument("AAPL", "0.01"),
     Instrument("TINY", "0.00001"),
     Instrument("BIG", "1", "0.001"),
+)
+WITH_FULL = (
+    *INSTRUMENTS,
+    Instrument("FULL", "0.01", rules="full", stp="decrement", protection=3),
 )
 START_NS = 1_780_000_000 * 10**9
 _numbers = itertools.count()
@@ -44,6 +51,9 @@ class Flow:
         self.exchange = LocalExchange(instruments, accounts=4)
         self.symbols = [i.symbol for i in instruments]
         self.ids = [self.exchange.symbol_id(s) for s in self.symbols]
+        self.full = {
+            self.exchange.symbol_id(i.symbol) for i in instruments if i.rule_set == RuleSet.FULL
+        }
         self.live: list[tuple[int, int]] = []  # (order_id, account), may have ended
         self.time_ns = START_NS
 
@@ -71,6 +81,23 @@ class Flow:
                 row["px"], row["order_type"] = 0, OrderType.MARKET
             elif rng.random() < 0.1:
                 row["tif"] = TimeInForce.IOC
+            elif int(row["symbol_id"]) in self.full:
+                self._options(row)
+
+    def _options(self, row: np.void) -> None:
+        rng = self.rng
+        row["stp"] = rng.choice((SelfTrade.DEFAULT, SelfTrade.NONE, SelfTrade.EXPIRE_MAKER))
+        choice = rng.random()
+        if choice < 0.3:
+            row["peak"] = rng.randrange(1, int(row["qty"]) + 1)
+        elif choice < 0.45:
+            row["flags"] = CommandFlag.HIDDEN
+        elif choice < 0.6:
+            row["flags"] = CommandFlag.POST_ONLY | CommandFlag.SLIDE
+        elif choice < 0.7:
+            row["min_qty"] = rng.randrange(1, int(row["qty"]) + 1)
+        elif choice < 0.8:
+            row["tif"], row["expire_ts"] = TimeInForce.GTD, self.time_ns + rng.randrange(1, 10**8)
 
     def run(self, count: int) -> np.ndarray:
         """Step `count` random commands; returns their events."""

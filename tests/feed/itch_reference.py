@@ -48,23 +48,29 @@ class Reference:
         kind, flags = EventKind(int(event["kind"])), int(event["flags"])
         if kind in (EventKind.LISTED, EventKind.PHASE, EventKind.SESSION):
             return {EventKind.LISTED: "R", EventKind.PHASE: "H", EventKind.SESSION: "S"}[kind]
+        if kind == EventKind.REFRESHED:
+            return "A"
         if kind == EventKind.BOOKED:
+            if not event["shown"]:
+                return None  # hidden
             return "U" if event["old_ref"] else "A"
-        if kind == EventKind.FILL and event["role"] == Role.MAKER:
-            return "E" if event["public_ref"] else "P"
-        if kind == EventKind.CANCELED and event["public_ref"]:
+        if event["shown"] >= event["shown_before"]:
+            return None
+        if kind == EventKind.FILL:
+            return "E" if event["role"] == Role.MAKER else "P"
+        if kind in (EventKind.CANCELED, EventKind.EXPIRED):
             return "D"
-        if kind == EventKind.REPLACED:
-            if flags & EventFlag.KEPT:
-                return "X" if event["shown"] < event["shown_before"] else None
-            if flags & EventFlag.LEFT_BOOK and flags & EventFlag.WILL_TRADE:
-                return "D"
-        return None
+        if kind == EventKind.PREVENTED:
+            return "X" if event["shown"] else None
+        if kind == EventKind.REPLACED and flags & EventFlag.KEPT:
+            return "X"
+        return "D" if kind == EventKind.REPLACED and flags & EventFlag.WILL_TRADE else None
 
     @staticmethod
     def _body(letter: str, event: np.void, instrument: tuple[bytes, int]) -> bytes:
         stock, factor = instrument
-        ref, old, qty = (int(event[name]) for name in ("public_ref", "old_ref", "qty"))
+        ref, old, qty = (int(event[name]) for name in ("public_ref", "old_ref", "shown"))
+        less = int(event["shown_before"]) - qty
         price, match = int(event["px"]) * factor, int(event["trade_id"])
         if letter == "S":
             return bytes([int(event["code"]) & 255])
@@ -84,11 +90,11 @@ class Reference:
         if letter == "A":
             return struct.pack("!QcI8sI", ref, side, qty, stock, price)
         if letter == "P":
-            return struct.pack("!QcI8sIQ", 0, b"B", qty, stock, price, match)
+            return struct.pack("!QcI8sIQ", 0, b"B", less, stock, price, match)
         if letter == "E":
-            return struct.pack("!QIQ", ref, qty, match)
+            return struct.pack("!QIQ", ref, less, match)
         if letter == "U":
             return struct.pack("!QQII", old, ref, qty, price)
         if letter == "X":
-            return struct.pack("!QI", ref, int(event["shown_before"]) - int(event["shown"]))
+            return struct.pack("!QI", ref, less)
         return struct.pack("!Q", old if event["kind"] == EventKind.REPLACED else ref)

@@ -19,7 +19,7 @@ from feed.itch import (
     pack_stock,
     unpack_stock,
 )
-from tests.feed.flow import Flow, slots_of
+from tests.feed.flow import WITH_FULL, Flow, slots_of
 from tests.feed.itch_reference import Reference
 
 pytestmark = [pytest.mark.flavour, pytest.mark.nojit]
@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.flavour, pytest.mark.nojit]
 PUBLIC_KINDS = (
     *(EventKind.LISTED, EventKind.PHASE, EventKind.SESSION, EventKind.BOOKED, EventKind.FILL),
     *(EventKind.CANCELED, EventKind.REPLACED, EventKind.EXPIRED, EventKind.ACCEPTED),
+    *(EventKind.REFRESHED, EventKind.PREVENTED),
 )
 
 
@@ -75,7 +76,7 @@ def test_kernel_and_reference_agree_on_random_events(seed: int) -> None:
 
 
 def test_order_flow_has_a_message_exactly_where_feed_seq_says(seed: int) -> None:
-    flow, reference, table = Flow(seed), Reference(), instrument_table()
+    flow, reference, table = Flow(seed, WITH_FULL), Reference(), instrument_table()
     events = np.concatenate([flow.exchange.startup_events, flow.run(1_500)])
     slots = slots_of(events)
     letters = set()
@@ -86,7 +87,7 @@ def test_order_flow_has_a_message_exactly_where_feed_seq_says(seed: int) -> None
         letters.add(message[:1])
     numbers = events["feed_seq"][events["feed_seq"] > 0]
     assert numbers.tolist() == list(range(1, len(numbers) + 1))
-    assert letters == {b"", *(bytes([c]) for c in b"RHAEXDU")}
+    assert letters == {b"", *(bytes([c]) for c in b"RHAEXDUP")}
 
 
 def test_messages_never_carry_account_client_id_order_id_or_session() -> None:
@@ -133,7 +134,7 @@ def test_price_is_exact_in_four_decimals_or_in_ticks(
     slots["kind"] = [EventKind.LISTED, EventKind.BOOKED]
     slots["amount"][0], slots["px2"][0] = instrument.tick_units, instrument.px_max
     slots["text"][0, 0] = ord("A")
-    slots["px"][1], slots["public_ref"][1] = px, 1
+    slots["px"][1], slots["public_ref"][1], slots["shown"][1] = px, 1, 1
     assert convert(slots, 0, table)[:1] == b"R"
     message = np.frombuffer(convert(slots, 1, table), MESSAGES["A"])[0]
     assert int(message["price"]) == expected

@@ -78,14 +78,14 @@ class Script:
 
     def add(self, ref: int, side: int, px: int, qty: int, old: int = 0) -> bytes:
         fields = {"public_ref": ref, "side": side, "px": px, "qty": qty, "old_ref": old}
-        return self.message(EventKind.BOOKED, **fields)
+        return self.message(EventKind.BOOKED, shown=qty, **fields)
 
     def execute(self, ref: int, qty: int, match: int = 1) -> bytes:
         fields = {"public_ref": ref, "qty": qty, "trade_id": match, "role": Role.MAKER}
-        return self.message(EventKind.FILL, **fields)
+        return self.message(EventKind.FILL, shown_before=qty, **fields)
 
     def delete(self, ref: int) -> bytes:
-        return self.message(EventKind.CANCELED, public_ref=ref)
+        return self.message(EventKind.CANCELED, public_ref=ref, shown_before=1)
 
     def packet(self, *messages: bytes, session: bytes = SESSION) -> bytes:
         """Number messages on and pack them."""
@@ -257,7 +257,7 @@ ADDS = (S.add(1, 0, 100, 5), S.add(2, 0, 100, 5), S.add(3, 0, 99, 5), S.add(4, 1
         (S.add(1, 0, 98, 1), "duplicate_ref"),
         (S.add(5, 0, 105, 1), "crossed"),
         (S.add(5, 1, 100, 1), "crossed"),
-        (S.add(5, 0, 98, 0), "bad_field"),
+        (S.add(5, 0, 98, 77).replace(b"\0\0\0\x4d", bytes(4)), "bad_field"),
         (S.add(0, 0, 98, 1), "bad_field"),
         (S.add(5, 0, 106, 1, old=2), "crossed"),
         (S.add(3, 0, 98, 1, old=2), "duplicate_ref"),

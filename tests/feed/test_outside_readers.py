@@ -17,12 +17,13 @@ import pytest
 from itch.parser import MessageParser
 from meatpy.itch50 import ITCH50MarketProcessor, ITCH50MessageReader
 
-from engine.records import EventKind, Role
+from engine.book_check import order_slots
+from engine.records import SYMBOL_INDEX_MASK, EventKind, Role
 from feed.capture import Recorder
 from feed.listener import FeedListener
 from feed.moldudp64 import session_name
 from feed.publisher import FeedPublisher
-from tests.feed.flow import START_NS, Flow, open_feed, publish_all
+from tests.feed.flow import START_NS, WITH_FULL, Flow, open_feed, publish_all
 from tests.feed.itch_reference import Reference
 
 pytestmark = pytest.mark.filterwarnings("default::DeprecationWarning")
@@ -51,21 +52,28 @@ def engine_books(
 ) -> dict[str, list[list[tuple[int, int, int]]]]:
     """Every resting order of the engine, as the public may see it."""
     return {
-        symbol: [
-            [
-                (int(o["public_ref"]), int(o["px"]) * factor, int(o["leaves"]))
-                for o in flow.exchange.orders(symbol, side)
-            ]
-            for side in (0, 1)
-        ]
+        symbol: [displayed(flow, symbol, side, factor) for side in (0, 1)]
         for symbol, factor in factors.items()
     }
+
+
+def displayed(flow: Flow, symbol: str, side: int, factor: int) -> list[tuple[int, int, int]]:
+    """What one side of a book shows: (reference, ITCH price, shares) in priority order."""
+    state, symbol_id = flow.exchange.state, flow.exchange.symbol_id(symbol)
+    slots = order_slots(state, symbol_id & SYMBOL_INDEX_MASK, side)
+    rows, full = state.orders[slots], symbol_id in flow.full
+    shown = state.more["shown"][slots] if full else rows["leaves"]
+    return [
+        (int(o["public_ref"]), int(o["px"]) * factor, int(qty))
+        for o, qty in zip(rows, shown, strict=True)
+        if qty > 0
+    ]
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     folder = tmp_path_factory.mktemp("feed")
-    flow, parts_of_events = Flow(20_120_621), []
+    flow, parts_of_events = Flow(20_120_621, WITH_FULL), []
     for writer, parts in open_feed():
         network = parts.config.network
         recorder = Recorder(
@@ -126,12 +134,15 @@ def test_itchfeed_decodes_every_message_to_what_was_sent(recording: Recording) -
     directory = next(m for m in read if m.message_type == b"R" and m.stock == b"AAPL    ")
     decoded = directory.decode()
     assert (decoded.stock, decoded.round_lot_size) == ("AAPL", 1)
-    fills = recording.events[
-        (recording.events["kind"] == EventKind.FILL) & (recording.events["role"] == Role.MAKER)
-    ]
-    executed = [m for m in read if m.message_type == b"E"]
-    assert [m.match_number for m in executed] == fills["trade_id"].tolist()
-    assert [m.executed_shares for m in executed] == fills["qty"].tolist()
+    fills = recording.events[recording.events["kind"] == EventKind.FILL]
+    fills = fills[fills["shown_before"] > fills["shown"]]
+    for letter, role in ((b"E", Role.MAKER), (b"P", Role.TAKER)):
+        told = fills[fills["role"] == role]
+        executed = [m for m in read if m.message_type == letter]
+        shares = [m.executed_shares if letter == b"E" else m.shares for m in executed]
+        assert len(told) > 5
+        assert [m.match_number for m in executed] == told["trade_id"].tolist()
+        assert shares == (told["shown_before"] - told["shown"]).tolist()
 
 
 def meatpy_book(processor: ITCH50MarketProcessor) -> list[list[tuple[int, int, int]]]:

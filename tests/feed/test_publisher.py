@@ -85,6 +85,7 @@ def booked(first: int, count: int, locate: int = 1) -> np.ndarray:
     events["kind"], events["symbol_id"] = EventKind.BOOKED, locate
     events["feed_seq"] = events["public_ref"] = np.arange(first, first + count)
     events["px"], events["qty"], events["in_ts"] = 1_000, 5, START_NS
+    events["shown"] = events["qty"]
     return events
 
 

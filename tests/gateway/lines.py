@@ -69,6 +69,21 @@ def _case(rng: random.Random, word: str) -> str:
     return word if rng.random() < 0.8 else "".join(rng.choice((c, c.upper())) for c in word)
 
 
+def _options(rng: random.Random, replace: bool) -> list[tuple[str, str]]:
+    """One or two options of the full rules."""
+    known = [
+        ("peak", str(rng.randint(1, 90))),
+        ("min_qty", str(rng.randint(1, 90))),
+        ("expire_time", rng.choice(("1", str(2**62), str(2**63), "0", "1.5"))),
+    ]
+    if not replace or rng.random() < 0.1:
+        truth = rng.choice(("true", "false"))
+        known += [(key, truth) for key in ("hidden", "slide", "protected")]
+        stp = rng.choice(("none", "expire_taker", "Expire_Maker", "decrement", "default"))
+        known.append(("stp", f'"{stp}"'))
+    return rng.sample(known, rng.choice((1, 1, 2)))
+
+
 def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tuple[str, str]]:
     """Key and raw value pairs of a mostly good request."""
     quote = "text-" if text_ids else ""
@@ -77,13 +92,13 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
         return f'"{quote}{value}"' if text_ids else str(value)
 
     kind = rng.choices(
-        ("new", "limit", "market", "cancel", "replace", "mass_cancel", "order"),
-        (30, 6, 5, 12, 8, 1, 1),
+        ("new", "limit", "market", "market_to_limit", "cancel", "replace", "mass_cancel", "order"),
+        (30, 6, 5, 1, 12, 8, 1, 1),
     )[0]
     pairs = [("type", f'"{_case(rng, kind)}"')] if kind != "new" or rng.random() < 0.5 else []
     symbol = SYMBOLS[min(int(rng.expovariate(1.0)), len(SYMBOLS) - 1)]
     pairs.append((rng.choice(_SYMBOL), f'"{symbol}"'))
-    if kind in ("new", "limit", "market", "replace"):
+    if kind in ("new", "limit", "market", "market_to_limit", "replace"):
         if kind != "replace" or rng.random() < 0.3:
             pairs.append(
                 (
@@ -100,15 +115,19 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
             pairs.append(
                 (
                     rng.choice(_TIF),
-                    f'"{_case(rng, rng.choice(("gtc", "gtc", "ioc", "fok", "day")))}"',
+                    f'"{_case(rng, rng.choice(("gtc", "gtc", "ioc", "fok", "day", "gtd")))}"',
                 )
             )
         if kind != "replace" and rng.random() < 0.2:
             pairs.append(("post_only", rng.choice(("true", "false"))))
         if kind != "replace" and rng.random() < 0.2:
             pairs.append(("tag", str(rng.randint(0, 2**32))))
+        if rng.random() < 0.12:
+            pairs += _options(rng, kind == "replace")
         if rng.random() < 0.1:
-            pairs.append(("order_type", rng.choice(('"limit"', '"Market"', '"stop"'))))
+            pairs.append(
+                ("order_type", rng.choice(('"limit"', '"Market"', '"stop"', '"market_to_limit"')))
+            )
     if kind in ("cancel", "replace", "order"):
         if rng.random() < 0.6:
             pairs.append((rng.choice(_TARGET), an_id(rng.randint(1, 500))))

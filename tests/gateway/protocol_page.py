@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from engine.config import DEMO_ACCOUNTS, DEMO_INSTRUMENTS, DEMO_THROTTLES, Config, GatewayLimits
+from engine.config import (
+    DEMO_ACCOUNTS,
+    DEMO_INSTRUMENTS,
+    DEMO_THROTTLES,
+    Config,
+    GatewayLimits,
+    Instrument,
+)
 from engine.records import EVENT_FIELD_USE, EventKind, RejectCode
 from gateway.codec_report import (
     ORDER_KINDS,
+    PEAK_KINDS,
     REASON_KINDS,
+    SHOWN_KINDS,
     TERMS_KINDS,
 )
 from gateway.codec_tables import KEYS
@@ -33,6 +43,8 @@ STEP_1 = (
     EventKind.EXPIRED,
     EventKind.BOOKED,
     EventKind.FILL,
+    EventKind.REFRESHED,
+    EventKind.PREVENTED,
     EventKind.STATUS,
     EventKind.SUMMARY,
     EventKind.ACCOUNT,
@@ -40,12 +52,14 @@ STEP_1 = (
 PARTICULARS = {
     EventKind.REJECTED: "code reason text",
     EventKind.FILL: "trade_id role ref",
-    EventKind.STATUS: "state ref",
+    EventKind.REFRESHED: "ref old_ref",
+    EventKind.PREVENTED: "stp other_order_id ref",
+    EventKind.STATUS: "prevented state ref",
     EventKind.SUMMARY: "count next reason",
     EventKind.ACCOUNT: "logon last_id reason",
     EventKind.BOOKED: "ref old_ref",
     EventKind.CANCELED: "reason ref",
-    EventKind.EXPIRED: "reason",
+    EventKind.EXPIRED: "reason ref",
     EventKind.REPLACED: "kept ref old_ref",
     EventKind.ACCEPTED: "",
 }
@@ -57,6 +71,8 @@ HAPPENED = {
     EventKind.EXPIRED: "an order left by its own terms",
     EventKind.BOOKED: "an order, or its rest, entered the book",
     EventKind.FILL: "a trade; `role` says maker or taker",
+    EventKind.REFRESHED: "an iceberg shows its next slice, `qty`, at the back of its level",
+    EventKind.PREVENTED: "an order met one of its own account; `qty` is what both lost by that",
     EventKind.STATUS: "where an order stands",
     EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
     EventKind.ACCOUNT: "a session of the account opened or closed",
@@ -85,7 +101,10 @@ def reports() -> str:
     for kind in STEP_1:
         fields = ["side"] if ORDER_KINDS >> kind & 1 else []
         fields += ["order_type", "tif"] if TERMS_KINDS >> kind & 1 else []
-        fields += ["price", "qty", "leaves", "filled"] if ORDER_KINDS >> kind & 1 else []
+        fields += ["price"] if ORDER_KINDS >> kind & 1 and kind is not EventKind.PREVENTED else []
+        fields += ["qty", "leaves", "filled"] if ORDER_KINDS >> kind & 1 else []
+        fields += ["shown"] if SHOWN_KINDS >> kind & 1 else []
+        fields += ["peak"] if PEAK_KINDS >> kind & 1 else []
         fields += PARTICULARS[kind].split()
         assert ("reason" in fields) == bool(REASON_KINDS >> kind & 1) or kind is EventKind.REJECTED
         rows.append(
@@ -179,10 +198,19 @@ def conversation(page: str) -> list[tuple[list[str], list[str]]]:
     return [(request.splitlines(), answer.splitlines()) for request, answer in found]
 
 
+def instruments(page: str) -> list[Instrument]:
+    """The instruments that the page adds to the demo's."""
+    return [
+        Instrument(**row)
+        for block in re.findall(r"```toml\n(.*?)```", page, flags=re.S)
+        for row in tomllib.loads(block)["instruments"]
+    ]
+
+
 def held(page: str) -> list[list[dict[str, Any]]]:
     """What a gateway really answers to the examples."""
     config = make_config(
-        instruments=DEMO_INSTRUMENTS,
+        instruments=(*DEMO_INSTRUMENTS, *instruments(page)),
         accounts=DEMO_ACCOUNTS,
         throttles=DEMO_THROTTLES,
         gateway=GatewayLimits(),

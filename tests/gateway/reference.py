@@ -13,6 +13,7 @@ from engine.records import (
     Reason,
     RejectCode,
     Role,
+    SelfTrade,
     Side,
     TimeInForce,
 )
@@ -20,8 +21,7 @@ from gateway.errors import SENTENCES
 
 ORDER_EVENTS = {
     EventKind.ACCEPTED, EventKind.REPLACED, EventKind.CANCELED, EventKind.EXPIRED,
-    EventKind.BOOKED, EventKind.FILL,
-    EventKind.STATUS,
+    EventKind.BOOKED, EventKind.FILL, EventKind.STATUS, EventKind.REFRESHED, EventKind.PREVENTED,
 }  # fmt: skip
 
 
@@ -30,11 +30,38 @@ def decimal_of(steps: int, step: str) -> str:
     return str(Decimal(int(steps)) * Decimal(step))
 
 
+def _shown(event: Any, kind: EventKind) -> bool:
+    """Whether the report says what the order displays: not where that is all of it."""
+    if event["shown"] == event["leaves"]:
+        return False
+    return (
+        kind in (EventKind.BOOKED, EventKind.REFRESHED, EventKind.STATUS)
+        or (kind is EventKind.FILL and event["role"] == Role.MAKER)
+        or (kind is EventKind.REPLACED and bool(event["flags"] & EventFlag.KEPT))
+        or (kind is EventKind.PREVENTED and bool(event["public_ref"]))
+    )
+
+
+def _extent(event: Any, kind: EventKind, lot: str) -> dict[str, Any]:
+    made = {}
+    if _shown(event, kind):
+        made["shown"] = decimal_of(event["shown"], lot)
+    if kind in (EventKind.ACCEPTED, EventKind.REPLACED) and event["amount2"]:
+        made["peak"] = decimal_of(event["amount2"], lot)
+    prevented = int(event["qty"]) - int(event["leaves"]) - int(event["cum"])
+    if kind is EventKind.STATUS and prevented > 0:
+        made["prevented"] = decimal_of(prevented, lot)
+    return made
+
+
 def _particulars(event: Any, kind: EventKind) -> dict[str, Any]:
     if kind is EventKind.FILL:
         return {"trade_id": int(event["trade_id"]), "role": Role(event["role"]).name.lower()}
     if kind is EventKind.STATUS:
         return {"state": OrderState(event["role"]).name.lower()}
+    if kind is EventKind.PREVENTED:
+        stp = SelfTrade(event["stp"]).name.lower()
+        return {"stp": stp, "other_order_id": int(event["amount"])}
     if kind is EventKind.REJECTED:
         code = RejectCode(event["code"])
         return {"code": int(code), "reason": code.name.lower(), "text": SENTENCES[code]}
@@ -76,6 +103,7 @@ def report(
             made["price"] = decimal_of(event["px"], tick)
         for key, field in (("qty", "qty"), ("leaves", "leaves"), ("filled", "cum")):
             made[key] = decimal_of(event[field], lot)
+        made |= _extent(event, kind, lot)
     made |= _particulars(event, kind)
     if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
         made["reason"] = Reason(event["reason"]).name.lower()

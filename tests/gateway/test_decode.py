@@ -153,6 +153,13 @@ keys = st.sampled_from(
         "post_only",
         "tag",
         "order_type",
+        "peak",
+        "MIN_QTY",
+        "hidden",
+        "slide",
+        "protected",
+        "stp",
+        "expire_time",
         "x",
     )
 )
@@ -196,6 +203,20 @@ def test_plain_orders_take_the_fast_path(pair: Pair) -> None:
     ]
     agree(pair, b"\n".join(plain) + b"\n")
     assert pair.benches[0].desk.counts["slow_lines"] == before["slow_lines"]
+
+
+def test_options_of_the_full_rules_take_the_slow_path(pair: Pair) -> None:
+    if pair.clients[0].session is None or pair.clients[0].session.text_ids:
+        return
+    pair.reset()
+    order = b'{"symbol":"AAPL","side":"buy","qty":10,"price":"1.05",'
+    options = [
+        b'"peak":5', b'"min_qty":5', b'"hidden":true', b'"slide":true', b'"stp":"none"',
+        b'"tif":"day"', b'"tif":"gtd","expire_time":5', b'"tif":"at_open"',
+    ]  # fmt: skip
+    before = pair.benches[0].desk.counts["slow_lines"]
+    agree(pair, b"\n".join(order + option + b"}" for option in options) + b"\n")
+    assert pair.benches[0].desk.counts["slow_lines"] == before + len(options)
 
 
 # ------------------------------------------------------------------------------- cutting the bytes

@@ -24,6 +24,7 @@ from engine.records import (
     Reason,
     RejectCode,
     Role,
+    SelfTrade,
     TimeInForce,
 )
 from engine.shm_ring import COMMITTED, EVENT_CTRL_WORDS, INTENT, EventRings
@@ -49,7 +50,7 @@ pytestmark = [pytest.mark.flavour, pytest.mark.nojit]
 PLAIN_KINDS = (
     EventKind.ACCEPTED, EventKind.REJECTED, EventKind.REPLACED, EventKind.CANCELED,
     EventKind.EXPIRED, EventKind.BOOKED,
-    EventKind.FILL, EventKind.STATUS, EventKind.SUMMARY,
+    EventKind.FILL, EventKind.STATUS, EventKind.SUMMARY, EventKind.REFRESHED, EventKind.PREVENTED,
 )  # fmt: skip
 NAMES = {1: "main", 2: "second", 3: 'q"\\', 4: ""}
 BIG = 2**63 - 1
@@ -141,12 +142,13 @@ def expected(event: Any) -> dict[str, Any]:
 
 
 small = st.integers(0, 2**31 - 1)
+sizes = st.one_of(small, st.integers(0, 3))  # often the same
 events = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(PLAIN_KINDS), "account_seq": st.integers(1, BIG),
         "order_id": st.integers(0, BIG),
-        "client_order_id": st.integers(0, BIG), "px": small, "qty": small, "leaves": small,
-        "cum": small,
+        "client_order_id": st.integers(0, BIG), "px": small, "qty": sizes, "leaves": sizes,
+        "cum": sizes, "shown": sizes, "amount2": sizes, "stp": st.sampled_from(SelfTrade),
         "side": st.integers(0, 1), "order_type": st.sampled_from(OrderType),
         "tif": st.sampled_from(TimeInForce),
         "role": st.sampled_from([role for role in Role if role in set(OrderState)]),
@@ -367,7 +369,8 @@ def test_longest_report_fits_what_is_reserved_for_it(reports: Reports) -> None:
             event = make_event(
                 kind=kind, account=1, account_seq=BIG, session=3, symbol_id=5, order_id=BIG,
                 client_order_id=BIG, px=2**31 - 1,
-                qty=2**31 - 1, leaves=2**31 - 1, cum=2**31 - 1,
+                qty=2**31 - 1, leaves=2**31 - 1, cum=2**31 - 1, shown=2**31 - 2, amount2=2**31 - 1,
+                stp=SelfTrade.EXPIRE_MAKER,
                 order_type=OrderType.TRAILING_STOP_LIMIT,
                 tif=TimeInForce.GOOD_FOR_AUCTION, role=2, reason=Reason.REPLACED_BELOW_FILLED,
                 flags=2**10 - 1, in_ts=BIG,

@@ -59,6 +59,7 @@ class Terms(NamedTuple):
     stp: int = int(SelfTrade.NONE)
     iceberg_parts: int = 100
     protection: int = 0
+    reference: int = 0  # price at listing, where the static band begins; 0: none
 
     @property
     def possible(self) -> bool:
@@ -67,6 +68,7 @@ class Terms(NamedTuple):
             and self.rules in (RuleSet.PLAIN, RuleSet.FULL)
             and SelfTrade.NONE <= self.stp <= SelfTrade.TRANSFER
             and self.protection >= 0
+            and self.reference >= 0
         )
 
 

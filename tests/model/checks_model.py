@@ -6,7 +6,7 @@ from top to bottom gives the order of the tests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.records import (
@@ -33,6 +33,15 @@ PAGE_ROWS_MAX = 500
 TRADED_TYPES = {int(OrderType.LIMIT), int(OrderType.MARKET)}
 TRADED_TIFS = {int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)}
 LATER_OPTIONS = ("peak", "min_qty", "px2", "qty2", "amount", "expire_ts")
+LATER_FLAGS = (
+    CommandFlag.SLIDE
+    | CommandFlag.HIDDEN
+    | CommandFlag.REDUCE_ONLY
+    | CommandFlag.TRIGGER_BEST
+    | CommandFlag.DISTANCE_BPS
+    | CommandFlag.PROTECTED
+    | CommandFlag.LIST
+)
 TARGETED = {int(CommandKind.CANCEL), int(CommandKind.REPLACE), int(CommandKind.QUERY_ORDER)}
 
 
@@ -59,12 +68,14 @@ def is_name(raw: bytes) -> bool:
     return 1 <= len(raw) <= 8 and all(33 <= byte <= 126 for byte in raw)
 
 
-def check_fields(c: Command) -> None:
-    """102 to 105 of a client's command."""
+def check_fields(c: Command, own: Callable[[Command], None] | None) -> None:
+    """102 to 105 of a client's command. `own`: 103 and 104 of this one, where they are long."""
     kind = c["kind"]
     refuse_if(_has_bad_field(c, kind), RejectCode.BAD_FIELD)
-    refuse_if(_out_of_range(c, kind), RejectCode.OUT_OF_RANGE)
-    refuse_if(kind == CommandKind.NEW and _bad_combination(c), RejectCode.BAD_COMBINATION)
+    if own is not None:
+        own(c)
+    else:
+        refuse_if(_out_of_range(c, kind), RejectCode.OUT_OF_RANGE)
     bad_id = c["client_order_id"] < 0 or c["target_client_order_id"] < 0
     refuse_if(bad_id, RejectCode.BAD_CLIENT_ID)
 
@@ -90,24 +101,9 @@ def _has_bad_field(c: Command, kind: int) -> bool:
 
 
 def _out_of_range(c: Command, kind: int) -> bool:
-    if kind == CommandKind.NEW:
-        lowest_px = 1 if c["order_type"] == OrderType.LIMIT else 0
-        return c["qty"] < 1 or c["px"] < lowest_px
     if kind == CommandKind.REPLACE:
-        return c["px"] < 0 or c["qty"] < 0
+        return any(c[name] < 0 for name in ("px", "qty", *LATER_OPTIONS))
     return kind == CommandKind.QUERY_OPEN_ORDERS and not 0 <= c["qty"] <= PAGE_ROWS_MAX
-
-
-def _bad_combination(c: Command) -> bool:
-    flags, tif = c["flags"], c["tif"]
-    post_only = flags & CommandFlag.POST_ONLY
-    if c["order_type"] == OrderType.MARKET:
-        if c["px"] != 0 or post_only or tif not in TRADED_TIFS:
-            return True
-    if c["order_type"] == OrderType.LIMIT:
-        if post_only and tif in (TimeInForce.IOC, TimeInForce.FOK):
-            return True
-    return bool(flags & CommandFlag.SLIDE) and not post_only
 
 
 def check_supported_new(c: Command) -> None:
@@ -119,6 +115,5 @@ def check_supported_new(c: Command) -> None:
 
 def check_later_options(c: Command) -> None:
     """304 of new and replace: options that rules version 1 does not know yet."""
-    later_flags = CommandFlag.SLIDE | CommandFlag.HIDDEN | CommandFlag.REDUCE_ONLY
-    options = c["flags"] & later_flags or c["stp"] or any(c[name] for name in LATER_OPTIONS)
+    options = c["flags"] & LATER_FLAGS or c["stp"] or any(c[name] for name in LATER_OPTIONS)
     refuse_if(bool(options), RejectCode.NOT_SUPPORTED_HERE)

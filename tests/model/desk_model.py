@@ -6,7 +6,7 @@ unit (see exchange_model.py).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engine.config import Instrument
@@ -17,11 +17,14 @@ from engine.records import (
     OrderState,
     Reason,
     RejectCode,
+    TimeInForce,
     pack_name,
 )
 from tests.model import feed_model, orders_model, time_model
 from tests.model.book_model import Order, Terms
 from tests.model.checks_model import BLANK_COMMAND, KINDS, Command, Refused, is_name, refuse_if
+from tests.model.full import aftermath, fields, lists, phases, quotes, rules
+from tests.model.full.book import FullBook
 from tests.model.session_model import Session
 
 if TYPE_CHECKING:
@@ -29,7 +32,29 @@ if TYPE_CHECKING:
 
 Units = Generator[None, None, None]
 PAGE_ROWS = 100
+BOOK_COMMANDS: dict[int, Callable[[ExchangeModel, FullBook, Command], Units]] = {
+    int(CommandKind.SET_PHASE): phases.set_phase,
+    int(CommandKind.SET_RULE): rules.set_rule,
+    int(CommandKind.SET_LIMITS): quotes.set_limits,
+}
 SUPERVISOR = 1
+
+
+def own_checks(model: ExchangeModel, c: Command) -> Callable[[Command], None] | None:
+    """Give what checks the fields of a new order, and of a quote for a full instrument."""
+    if c["kind"] == CommandKind.NEW:
+        return fields.check_new
+    quoted = c["kind"] == CommandKind.QUOTE and not model.core_only
+    return quotes.check_fields if quoted and isinstance(model.find_book(c), FullBook) else None
+
+
+def quote(model: ExchangeModel, c: Command) -> Units:
+    """A quote for a full instrument."""
+    book = model.find_book(c)
+    if not isinstance(book, FullBook) or model.core_only:
+        raise Refused(RejectCode.NOT_SUPPORTED_HERE)
+    model.reached = book
+    yield from quotes.quote(model, book, c)
 
 
 # ---------------------------------------------------------------------------- mass cancel, queries
@@ -37,6 +62,7 @@ def mass_cancel(model: ExchangeModel, c: Command) -> Units:
     """Cancel the account's orders that pass the filters, oldest first."""
     hit = _chosen(model, c)
     yield from _cancel_all(model, hit, Reason.MASS)
+    yield from aftermath.finish(model)
     _summary(model, c, qty=len(hit), reason=int(Reason.MASS))
 
 
@@ -66,6 +92,8 @@ def _symbol_filter(model: ExchangeModel, c: Command) -> int:
 
 def _cancel_all(model: ExchangeModel, orders: list[Order], reason: Reason) -> Units:
     for order in orders:
+        if order.order_id not in model.orders:
+            continue  # went with its sibling
         yield
         orders_model.cancel(model, order, reason)
 
@@ -84,7 +112,7 @@ def status(model: ExchangeModel, order: Order) -> None:
         px=order.px,
         qty=order.total,
         public_ref=order.public_ref,
-        shown=order.leaves,
+        shown=aftermath.shown(order),
     )
 
 
@@ -115,6 +143,7 @@ def session_open(model: ExchangeModel, c: Command) -> None:
     session.is_open = True
     session.logon, session.producer = c["logon"], c["producer"]
     session.cancel_all_on_close = bool(c["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE)
+    session.cancel_day_on_close = bool(c["flags"] & CommandFlag.CANCEL_DAY_ON_CLOSE)
     session.dead_man, session.close_at, session.dead_man_at = c["amount"], None, None
     time_model.heard(model, session)
     _session_event(model, session, Reason.SESSION_OPENED)
@@ -131,16 +160,25 @@ def session_close(model: ExchangeModel, c: Command) -> Units:
 def end_session(model: ExchangeModel, session: Session) -> Units:
     """Nobody owns the session from now on."""
     session.is_open = False
+    model.unfinished_lists.pop(session.slot, None)
     session.dead_man_at = session.close_at = None
     _session_event(model, session, Reason.SESSION_CLOSED)
-    if session.cancel_all_on_close:
-        yield from cancel_session(model, session, Reason.DISCONNECT)
+    if session.cancel_all_on_close or session.cancel_day_on_close:
+        day_only = not session.cancel_all_on_close
+        yield from cancel_session(model, session, Reason.DISCONNECT, day_only=day_only)
 
 
-def cancel_session(model: ExchangeModel, session: Session, reason: Reason) -> Units:
-    """Cancel all orders of one session, and say how many."""
-    hit = [order for order in model.orders.values() if order.session == session.slot]
+def cancel_session(
+    model: ExchangeModel, session: Session, reason: Reason, *, day_only: bool = False
+) -> Units:
+    """Cancel all orders of one session, or its DAY orders, and say how many."""
+    hit = [
+        order
+        for order in model.orders.values()
+        if order.session == session.slot and (not day_only or order.tif == TimeInForce.DAY)
+    ]
     yield from _cancel_all(model, hit, reason)
+    yield from aftermath.finish(model)
     model.writer.add(
         EventKind.SUMMARY,
         reason=int(reason),
@@ -175,6 +213,12 @@ def run_administrative(model: ExchangeModel, c: Command) -> Units:
         _open_account(model, c["account"])
     elif kind == CommandKind.LIST_INSTRUMENT:
         _list_instrument(model, c)
+    elif model.core_only and kind == CommandKind.ACTIVATE:
+        raise Refused(RejectCode.NOT_SUPPORTED_HERE)
+    elif kind == CommandKind.ACTIVATE and c["producer"] == time_model.LOOP and c["order_id"]:
+        yield from lists.activate(model, c)
+    elif kind in BOOK_COMMANDS:
+        yield from _rule_a_book(model, c)
     elif kind == CommandKind.FEED_STATE:
         yield from feed_model.feed_state(model, c)
     elif kind == CommandKind.TIME:
@@ -188,6 +232,14 @@ def run_administrative(model: ExchangeModel, c: Command) -> Units:
     # What is left is CONTINUE of the loop. No work is ever open here: nothing to go on with.
 
 
+def _rule_a_book(model: ExchangeModel, c: Command) -> Units:
+    book = model.find_book(c)
+    if not isinstance(book, FullBook) or model.core_only:
+        raise Refused(RejectCode.NOT_SUPPORTED_HERE)  # plain instruments have one phase, one rule
+    model.reached = book
+    yield from BOOK_COMMANDS[c["kind"]](model, book, c)
+
+
 def _open_account(model: ExchangeModel, account: int) -> None:
     refuse_if(not 1 <= account < model.limits.accounts_max, RejectCode.OUT_OF_RANGE)
     if account not in model.accounts:
@@ -197,7 +249,7 @@ def _open_account(model: ExchangeModel, account: int) -> None:
 
 def _list_instrument(model: ExchangeModel, c: Command) -> None:
     # Every start says it again: what is there already, on the same terms, is right.
-    names = ("amount", "expire_ts", "px2", "order_type", "stp", "peak", "qty2")
+    names = ("amount", "expire_ts", "px2", "order_type", "stp", "peak", "qty2", "px")
     terms = Terms(*(c[name] for name in names))
     if (c["symbol"], terms) not in [(book.name, book.terms) for book in model.books.values()]:
         model.list_instrument(c["symbol"], terms)

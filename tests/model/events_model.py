@@ -21,11 +21,17 @@ _ALWAYS_PUBLIC = {
         EventKind.LISTED,
         EventKind.PHASE,
         EventKind.SESSION,
-        EventKind.BOOKED,
-        EventKind.CANCELED,
+        EventKind.REFRESHED,
+        EventKind.INDICATIVE,
+        EventKind.CROSSED,
     )
 }
-_FILL, _REPLACED = int(EventKind.FILL), int(EventKind.REPLACED)
+# Public when a displayed slice shrinks or leaves; of a taker's fill: the part nobody displayed.
+_PUBLIC_IF_LESS = {
+    int(kind) for kind in (EventKind.FILL, EventKind.CANCELED, EventKind.EXPIRED, EventKind.PARKED)
+}
+_PUBLIC_IF_SHOWN = {int(EventKind.BOOKED), int(EventKind.REPRICED)}
+_REPLACED, _PREVENTED = (int(kind) for kind in (EventKind.REPLACED, EventKind.PREVENTED))
 _POST_ONLY, _TEXT_ID, _LAST = (
     int(flag) for flag in (EventFlag.POST_ONLY, EventFlag.TEXT_ID, EventFlag.LAST)
 )
@@ -35,12 +41,17 @@ _KEPT, _WILL_TRADE = int(EventFlag.KEPT), int(EventFlag.WILL_TRADE)
 def is_public(event: Event) -> bool:
     """Does this event become an ITCH message? Takers, answers and refusals do not."""
     kind = event["kind"]
-    if kind == _FILL:
-        return event["public_ref"] > 0  # the maker's half
+    less = event["shown"] < event["shown_before"]
+    if kind in _PUBLIC_IF_LESS:
+        return less
+    if kind in _PUBLIC_IF_SHOWN:
+        return event["shown"] > 0
+    if kind == _PREVENTED:
+        return less and event["shown"] > 0  # an order that ends is told by EXPIRED
     if kind == _REPLACED:
         if event["flags"] & _KEPT:
-            return event["shown"] < event["shown_before"]
-        return event["flags"] & _WILL_TRADE > 0  # otherwise BOOKED tells it, as ITCH U
+            return less
+        return less and event["flags"] & _WILL_TRADE > 0  # otherwise BOOKED tells it, as ITCH U
     return kind in _ALWAYS_PUBLIC
 
 

@@ -23,12 +23,14 @@ from typing import Any
 
 from engine.config import Instrument, ShardLimits
 from engine.records import (
+    SLOT_BITS,
     SYMBOL_INDEX_BITS,
     CommandKind,
     EventFlag,
     EventKind,
     Reason,
     RejectCode,
+    RuleSet,
     pack_name,
 )
 from tests.model import desk_model, orders_model, time_model
@@ -43,6 +45,8 @@ from tests.model.checks_model import (
     target_text,
 )
 from tests.model.events_model import Event, EventWriter
+from tests.model.full import aftermath, digest, lists
+from tests.model.full.book import FullBook
 from tests.model.session_model import Session, Sessions
 
 Units = Generator[None, None, None]
@@ -58,7 +62,10 @@ class ExchangeModel:
         shard: int = 0,
         unknown_symbol: str = "create",
         template: Instrument | None = None,
+        core_only: bool = False,
     ) -> None:
+        # What the compiled engine does not trade yet is refused as it does (docs/rules.md).
+        self.core_only = core_only
         self.limits = limits or ShardLimits()
         self.shard = shard
         self.creates_symbols = unknown_symbol == "create"
@@ -69,7 +76,11 @@ class ExchangeModel:
         self.sessions = Sessions(self.limits.sessions_max, self.limits.text_ids_max)
         self.orders: dict[int, Order] = {}  # live orders by order_id, in entry order
         self.order_count = 0
+        self.touched: set[int] = set()  # full books this command changed
         self.reached: Book | None = None  # instrument the checks of this command came to
+        self.unfinished_lists: dict[int, list[dict[str, Any]]] = {}  # by session slot
+        self.slots_promised = 0  # to legs of the list that is being checked
+        self.activations: list[int] = []  # first legs that go live after this command
         self.now = 0
         self.command_in_seq = 0  # of the newest command itself, behind the TIMEs before it
         self.incarnation = 0
@@ -95,12 +106,13 @@ class ExchangeModel:
         return events
 
     def _pass_time(self, in_ts: int) -> None:
-        while time_model.due(self, max(self.now, in_ts)):
+        while time_model.agenda(self, max(self.now, in_ts)):
             self._apply_one(time_model.time_command(in_ts))
 
     def _apply_one(self, c: Command) -> None:
         writer = self.writer
         self.reached = None
+        self.touched.clear()
         if c["kind"] != CommandKind.CONTINUE or c["producer"] != time_model.LOOP:
             self.now = max(self.now, c["in_ts"])  # a slice has the time of its command
         writer.begin(self.now)
@@ -113,6 +125,8 @@ class ExchangeModel:
                 units = 0
             units += 1
         writer.end()
+        while self.activations:
+            self._apply_one(lists.activate_command(self.activations.pop(0)))
 
     def _run(self, c: Command) -> Units:
         try:
@@ -120,6 +134,7 @@ class ExchangeModel:
                 yield from self._run_client(c)
             else:
                 yield from desk_model.run_administrative(self, c)
+            yield from aftermath.finish(self)
         except Refused as refusal:
             self._reject(c, refusal.code)
 
@@ -134,7 +149,7 @@ class ExchangeModel:
         if kind == CommandKind.SESSION_KEEP:
             time_model.keep(self, c)
             return
-        check_fields(c)
+        check_fields(c, desk_model.own_checks(self, c))
         session = self.speaker(c)
         time_model.heard(self, session)
         heard = self._heard_before(c, session)
@@ -146,6 +161,8 @@ class ExchangeModel:
             orders_model.cancel(self, self.target(c), Reason.CLIENT)
         elif kind == CommandKind.REPLACE:
             yield from orders_model.replace(self, c)
+        elif kind == CommandKind.QUOTE:
+            yield from desk_model.quote(self, c)
         elif kind == CommandKind.MASS_CANCEL:
             yield from desk_model.mass_cancel(self, c)
         elif kind == CommandKind.QUERY_ORDER:
@@ -230,12 +247,18 @@ class ExchangeModel:
         taken = any(book.name == name for book in self.books.values())
         refuse_if(not good or full or taken, RejectCode.LISTING_REFUSED)
         symbol_id = self.shard << SYMBOL_INDEX_BITS | (len(self.books) + 1)
-        book = self.books[symbol_id] = Book(symbol_id, name, terms)
+        kind = FullBook if terms.rules == RuleSet.FULL else Book
+        book = self.books[symbol_id] = kind(symbol_id, name, terms)
         self.tell_listed(book)
         return book
 
     def tell_listed(self, book: Book) -> None:
         """LISTED and PHASE: what the public has to know before any order."""
+        self.tell_rules(book)
+        self.writer.add(EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase)
+
+    def tell_rules(self, book: Book) -> None:
+        """LISTED: the terms of an instrument."""
         text = book.name.to_bytes(8, "little").rstrip(b"\0")
         self.writer.add(
             EventKind.LISTED,
@@ -245,9 +268,11 @@ class ExchangeModel:
             amount2=book.terms.lot,
             px2=book.terms.px_max,
             order_type=book.terms.rules,
-            stp=book.terms.stp,
+            stp=book.stp if isinstance(book, FullBook) else book.terms.stp,
         )
-        self.writer.add(EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase)
+
+    def next_order_id(self) -> int:
+        return (self.order_count + 1) << SLOT_BITS
 
     def level_count(self) -> int:
         return sum(book.level_count() for book in self.books.values())
@@ -256,6 +281,9 @@ class ExchangeModel:
         """Hash of all books in priority order, without ids and sequence numbers."""
         words: list[int] = []
         for book in self.books.values():
+            if isinstance(book, FullBook):
+                words += digest.words(self, book)
+                continue
             resting = [*book.orders(BUY), *book.orders(SELL)]
             words += [book.name, book.phase, book.last_px, len(resting)]
             for o in resting:
@@ -279,7 +307,7 @@ class ExchangeModel:
         resting = {
             o.order_id for b in self.books.values() for side in (BUY, SELL) for o in b.orders(side)
         }
-        assert resting == set(self.orders)
+        assert resting | aftermath.waiting(self) == set(self.orders)
         assert len(self.orders) <= self.limits.orders_max
         assert self.level_count() <= self.limits.levels_max
 

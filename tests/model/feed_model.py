@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from engine.records import EventKind
 from tests.model.book_model import BUY, SELL, Order
 from tests.model.checks_model import Command
+from tests.model.full.aftermath import shown
 
 if TYPE_CHECKING:
     from tests.model.exchange_model import ExchangeModel
@@ -47,6 +48,8 @@ def _image(model: ExchangeModel) -> Units:
     for book in books:
         for side in (BUY, SELL):
             for order in book.orders(side):
+                if not shown(order):
+                    continue
                 yield
                 _show(model, order)
 
@@ -57,8 +60,8 @@ def _show(model: ExchangeModel, order: Order) -> None:
         symbol_id=order.symbol_id,
         side=order.side,
         px=order.px,
-        qty=order.leaves,
-        leaves=order.leaves,
-        shown=order.leaves,
+        qty=shown(order),
+        leaves=shown(order),
+        shown=shown(order),
         public_ref=order.public_ref,
     )

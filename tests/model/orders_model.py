@@ -10,7 +10,6 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from engine.records import (
-    SLOT_BITS,
     UNSTATED,
     CommandFlag,
     EventFlag,
@@ -29,6 +28,9 @@ from tests.model.checks_model import (
     refuse_if,
     target_text,
 )
+from tests.model.full import aftermath, enter
+from tests.model.full import replace as full_replace
+from tests.model.full.book import FullBook
 
 if TYPE_CHECKING:
     from tests.model.exchange_model import ExchangeModel
@@ -40,6 +42,9 @@ Units = Generator[None, None, None]
 def new(model: ExchangeModel, c: Command) -> Units:
     """Accept an order, let it trade, and book or expire what is left."""
     book = _book_of_new(model, c)
+    if isinstance(book, FullBook):
+        yield from enter.new(model, book, c)
+        return
     refuse_if(c["px"] > book.px_max, RejectCode.OUT_OF_RANGE)
     check_supported_new(c)
     order = _order_of(model, c, book)
@@ -71,7 +76,7 @@ def _book_of_new(model: ExchangeModel, c: Command) -> Book:
 
 def _order_of(model: ExchangeModel, c: Command, book: Book) -> Order:
     return Order(
-        order_id=(model.order_count + 1) << SLOT_BITS,
+        order_id=model.next_order_id(),
         client_order_id=c["client_order_id"],
         account=c["account"],
         session=c["session"],
@@ -163,8 +168,12 @@ def _end(model: ExchangeModel, order: Order) -> None:
 
 # ------------------------------------------------------------------------------ cancel and replace
 def cancel(model: ExchangeModel, order: Order, reason: Reason) -> None:
-    """End a resting order before it is filled."""
-    model.books[order.symbol_id].take_out(order)
+    """End a live order before it is filled."""
+    book = model.books[order.symbol_id]
+    if isinstance(book, FullBook):
+        aftermath.cancel(model, book, order, reason)
+        return
+    book.take_out(order)
     _end(model, order)
     model.writer.add_order(
         EventKind.CANCELED,
@@ -182,6 +191,9 @@ def replace(model: ExchangeModel, c: Command) -> Units:
     """Change price or total quantity of a resting order (RULES §3)."""
     order = model.target(c)
     book = model.books[order.symbol_id]
+    if isinstance(book, FullBook):
+        yield from full_replace.replace(model, book, order, c)
+        return
     px, total = c["px"] or order.px, c["qty"] or order.total
     refuse_if(px > book.px_max, RejectCode.OUT_OF_RANGE)
     check_later_options(c)

@@ -22,6 +22,7 @@ class Session:
     producer: int = 0
     is_open: bool = False
     cancel_all_on_close: bool = False
+    cancel_day_on_close: bool = False
     last_id: int = 0
     dead_man: int = 0  # ns without a sign of life; 0: for ever
     dead_man_at: int | None = None

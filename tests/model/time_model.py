@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from engine.records import CommandKind, EventKind, Reason, RejectCode
 from tests.model import desk_model
 from tests.model.checks_model import BLANK_COMMAND, Command, refuse_if
+from tests.model.full import batches, expiry, indicative
+from tests.model.full.book import FullBook
+from tests.model.full.order import FullOrder
 from tests.model.session_model import Session
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ PRODUCERS = range(1, 256)
 LONGEST_NS = 2**60
 INCARNATION_ORDERS = 2**24
 DEAD_MAN, CLOSE = 1, 2  # in the order of their turn
+CROSS = 2  # of a batch mode: behind orders (0) and sessions (1), before indicative prices (3)
 
 
 def check_delay(ns: int) -> None:
@@ -44,13 +48,32 @@ def keep(model: ExchangeModel, c: Command) -> None:
 
 # ---------------------------------------------------------------------------------------- deadlines
 def due(model: ExchangeModel, now: int) -> list[tuple[int, int, int]]:
-    """(deadline, slot, which) of everything that should have happened by `now`, in its order."""
+    """(deadline, slot, which) of everything that should have happened to sessions by `now`, in its
+    order.
+    """
     found = []
     for session in model.sessions.slots:
         for at, which in ((session.dead_man_at, DEAD_MAN), (session.close_at, CLOSE)):
             if at is not None and at <= now:
                 found.append((at, session.slot, which))
     return sorted(found)
+
+
+Work = Session | FullOrder | FullBook
+
+
+def agenda(model: ExchangeModel, now: int) -> list[tuple[tuple[int, int, int, int], Work]]:
+    """Everything that should have happened by `now`, in its order: the deadline, the kind of work,
+    then entry order, slot or symbol (RULES §13 Time).
+    """
+    slots = model.sessions.slots
+    found: list[tuple[tuple[int, int, int, int], Work]] = [
+        ((at, 1, slot, which), slots[slot - 1]) for at, slot, which in due(model, now)
+    ]
+    found += [((o.expire_at, 0, o.order_id, 0), o) for o in expiry.due(model, now)]
+    found += [((b.indicative_at or 0, 3, b.symbol_id, 0), b) for b in indicative.due(model, now)]
+    found += [((b.cross_at or 0, CROSS, b.symbol_id, 0), b) for b in batches.due(model, now)]
+    return sorted(found, key=lambda row: row[0])
 
 
 def time_command(in_ts: int) -> Command:
@@ -69,16 +92,28 @@ def time(model: ExchangeModel, c: Command) -> Units:
             if session.close_at is not None:
                 session.close_at += pause
         return
-    todo = [row for row in due(model, model.now) if slot in (0, row[1])]
+    todo = [row for row in agenda(model, model.now) if _is_meant(row[1], slot, c["order_id"])]
     if not todo:
         return
-    _, slot, which = todo[0]
-    session = model.sessions.slots[slot - 1]
-    if which == CLOSE:
-        yield from desk_model.end_session(model, session)
+    (_, turn, _, which), work = todo[0]
+    if isinstance(work, FullOrder):
+        expiry.expire(model, work)
+    elif isinstance(work, FullBook) and turn == CROSS:
+        yield from batches.cross(model, work)
+    elif isinstance(work, FullBook):
+        indicative.tell(model, work)
+    elif which == CLOSE:
+        yield from desk_model.end_session(model, work)
     else:
-        session.dead_man_at = None
-        yield from desk_model.cancel_session(model, session, Reason.DEAD_MAN)
+        work.dead_man_at = None
+        yield from desk_model.cancel_session(model, work, Reason.DEAD_MAN)
+
+
+def _is_meant(work: Work, slot: int, order_id: int) -> bool:
+    # TIME may name an order or a session; otherwise it means whatever comes first.
+    if order_id:
+        return isinstance(work, FullOrder) and work.order_id == order_id
+    return not slot or (isinstance(work, Session) and work.slot == slot)
 
 
 # ----------------------------------------------------------------------- what was lost, what begins

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.config import Instrument
 
@@ -22,6 +23,9 @@ SIZES = {
     "walk": "max_walk",
     "slice": "slice_events",
 }
+
+
+WHOLE = {"iceberg_parts", "protection"}
 
 
 class ScenarioError(AssertionError):
@@ -71,8 +75,12 @@ def _read_line(scenario: Scenario, number: int, text: str) -> None:
         scenario.settings |= dict(word.split("=") for word in words)
     elif head == "instrument":
         options = dict(word.split("=") for word in words[1:])
-        tick, lot = options.get("tick", "1"), options.get("lot", "1")
-        scenario.instruments.append(Instrument(words[0], tick, lot, options.get("max", "")))
+        names = {"tick": "1", "lot": "1"} | options
+        terms: dict[str, Any] = {
+            "max_price" if name == "max" else name: int(value) if name in WHOLE else value
+            for name, value in names.items()
+        }
+        scenario.instruments.append(Instrument(words[0], **terms))
     elif head in ("->", "|"):
         if not scenario.lines:
             raise ScenarioError(f"{scenario.path.name}:{number}: {head} belongs to no command")

@@ -22,6 +22,7 @@ from engine.records import (
     Reason,
     RejectCode,
     Role,
+    SelfTrade,
     Side,
     TimeInForce,
     pack_name,
@@ -41,13 +42,19 @@ STYLES: dict[str, dict[str, int]] = {
     "ioc": {"tif": int(TimeInForce.IOC)},
     "fok": {"tif": int(TimeInForce.FOK)},
     "market": {"order_type": int(OrderType.MARKET)},
+    "day": {"tif": int(TimeInForce.DAY)},
+    "market-to-limit": {"order_type": int(OrderType.MARKET_TO_LIMIT)},
     "post-only": {"flags": int(CommandFlag.POST_ONLY)},
+    "slide": {"flags": int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)},
+    "hidden": {"flags": int(CommandFlag.HIDDEN)},
+    "protected": {"flags": int(CommandFlag.PROTECTED)},
     "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
     "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},
     "own-session": {"flags": int(CommandFlag.BY_SESSION)},
     "buys": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.BUY)},
     "sells": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.SELL)},
 }
+NUMBERS = {"id": "client_order_id", "peak": "peak", "min": "min_qty", "until": "expire_ts"}
 ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
@@ -189,6 +196,7 @@ class Player:
         elif verb == "list":
             fields |= {"symbol": pack_name(rest[0]), "amount": 10**9, "expire_ts": 10**9}
             fields["px2"] = int(rest[1].removeprefix("max="))
+            fields |= {"stp": int(SelfTrade.NONE), "peak": 100}
         elif verb == "feed":
             options = dict(zip(rest[1::2], rest[2::2], strict=True))
             fields["order_type"] = ord(rest[0])
@@ -247,8 +255,13 @@ class Player:
                 command[name] = command["flags"] | value if name == "flags" else value
         elif amount:
             command["qty"], command["px"] = int(amount[1] or 0), int(amount[2] or 0)
-        elif word.startswith("id="):
-            command["client_order_id"] = int(word[3:])
+        elif word.partition("=")[0] in NUMBERS:
+            name, _, value = word.partition("=")
+            command[NUMBERS[name]] = int(value)
+            if name == "until":
+                command["tif"] = int(TimeInForce.GTD)
+        elif word.startswith("stp="):
+            command["stp"] = int(SelfTrade[word[4:].upper()])
         elif word.startswith("#"):
             command["target_client_order_id"] = int(word[1:])
         elif word.startswith('"') and word.endswith('"'):

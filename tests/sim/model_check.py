@@ -21,7 +21,7 @@ def model_agrees(story: Story) -> bool:
         return False
     model = ExchangeModel(
         config.shard, shard=story.shard, unknown_symbol=config.unknown_symbol,
-        template=config.template,
+        template=config.template, core_only=True,
     )  # fmt: skip
     want = []
     for record in records:

@@ -1,0 +1,327 @@
+"""An aggressor of the full rules meets the book: icebergs, hidden quantity, self-trades (RULES §2).
+
+Hot for instruments with RuleSet.FULL. The same work as engine/matching.py (SWEEP in slices), level
+by level from the front of its queue. On reaching a level it is decided once whether the aggressor
+takes all of it: then each order fills once, whole; otherwise an iceberg trades slice by slice, each
+shown again at the back of the level. WORK_CURSOR is the price this was decided for, WORK_TOTAL the
+answer.
+
+A unit is one pair of fills with what follows from it, or one prevention.
+"""
+
+import numpy as np
+
+from engine.atomics import prefetch_line
+from engine.book_numba import level_next, symbol_touch
+from engine.book_state import (
+    MAX_WALK,
+    ORDER_HIDDEN,
+    PUBLIC_REF,
+    WORK_COUNT,
+    WORK_CURSOR,
+    WORK_KIND,
+    WORK_ORDER,
+    WORK_REF,
+    WORK_TOTAL,
+    levels,
+    more,
+    orders,
+    sides,
+    symbols,
+)
+from engine.emit import emit_continued
+from engine.full_book import (
+    full_append,
+    full_refresh,
+    full_remove,
+    full_shrink,
+    level_total,
+)
+from engine.full_emit import (
+    full_emit_booked,
+    full_emit_ended,
+    full_emit_prevented,
+    full_emit_refreshed,
+    full_emit_trade,
+)
+from engine.id_table import id_insert
+from engine.jit import helper, subroutine
+from engine.matching import WORK_NONE, best_crosses, order_release, slice_full, sweep_open
+from engine.order_due import due_insert, due_remove
+from engine.records import (
+    PRICE_TICKS_MAX,
+    EventKind,
+    OrderType,
+    Reason,
+    RejectCode,
+    SelfTrade,
+    TimeInForce,
+)  # fmt: skip
+
+DONE, WAITS, ENDED = 0, 1, 2  # what a sweep comes to: nothing more to meet, slice full, prevented
+
+
+@subroutine
+def full_release(s, slot):
+    """The order is over; it is in no queue any more."""
+    due_remove(s, slot)
+    order_release(s, slot)
+
+
+@subroutine
+def full_end(s, kind, slot, reason):
+    """A resting order leaves the market as CANCELED or EXPIRED."""
+    full_emit_ended(s, kind, slot, reason)
+    full_remove(s, slot)
+    full_release(s, slot)
+
+
+@helper
+def full_trade(s, taker, maker, qty):
+    """One trade at the maker's price, and what follows for the maker."""
+    taker_row, maker_row = orders(s)[taker], orders(s)[maker]
+    px = np.int64(maker_row["px"])
+    symbol = symbols(s)[np.int64(maker_row["symbol"])]
+    symbol["trade_id"] += 1
+    symbol["last_px"] = px
+    symbol["last_qty"] = qty
+    symbol["volume"] += qty
+    displayed = min(qty, np.int64(more(s)[maker]["shown"]))
+    full_shrink(s, maker, displayed, qty - displayed)
+    maker_row["cum"] += qty
+    taker_row["leaves"] -= qty
+    taker_row["cum"] += qty
+    full_emit_trade(s, taker, maker, (px, qty, displayed, np.int64(symbol["trade_id"])))
+    if maker_row["leaves"] == 0:
+        full_remove(s, maker)
+        full_release(s, maker)
+    elif more(s)[maker]["shown"] == 0 and np.int64(maker_row["flags"]) & ORDER_HIDDEN == 0:
+        slice_show(s, maker)
+
+
+@helper
+def slice_show(s, slot):
+    """The next slice of an iceberg, under a new public reference."""
+    old_ref = np.int64(orders(s)[slot]["public_ref"])
+    full_refresh(s, slot)
+    s[PUBLIC_REF] += 1
+    orders(s)[slot]["public_ref"] = s[PUBLIC_REF]
+    full_emit_refreshed(s, slot, old_ref)
+
+
+@helper
+def maker_prevented(s, maker, qty):
+    """Take `qty` from a resting order, what it holds back first."""
+    held = np.int64(orders(s)[maker]["leaves"]) - np.int64(more(s)[maker]["shown"])
+    displayed = max(qty - held, np.int64(0))
+    full_shrink(s, maker, displayed, qty - displayed)
+    more(s)[maker]["prevented"] += qty
+
+
+@subroutine
+def prevent(s, taker, maker):
+    """The aggressor meets an order of its own; returns whether the aggressor has ended."""
+    mode = np.int64(more(s)[taker]["stp"])
+    decrement = mode >= SelfTrade.DECREMENT  # between two orders of one account nothing moves
+    qty, shown = np.int64(0), np.int64(more(s)[maker]["shown"])
+    if decrement:
+        mode = np.int64(SelfTrade.DECREMENT.value)
+        qty = min(np.int64(orders(s)[taker]["leaves"]), np.int64(orders(s)[maker]["leaves"]))
+        maker_prevented(s, maker, qty)
+        orders(s)[taker]["leaves"] -= qty
+        more(s)[taker]["prevented"] += qty
+    full_emit_prevented(s, maker, taker, (mode, qty, shown))
+    full_emit_prevented(s, taker, maker, (mode, qty, np.int64(0)))
+    if decrement and orders(s)[maker]["leaves"] == 0:
+        more(s)[maker]["shown"] = shown  # as the public knows it
+        full_emit_ended(s, EventKind.EXPIRED, maker, Reason.SELF_TRADE)
+        more(s)[maker]["shown"] = 0
+        full_remove(s, maker)
+        full_release(s, maker)
+    elif mode == SelfTrade.EXPIRE_MAKER or mode == SelfTrade.EXPIRE_BOTH:
+        full_end(s, EventKind.EXPIRED, maker, Reason.SELF_TRADE)
+    ends = orders(s)[taker]["leaves"] == 0 if decrement else mode != SelfTrade.EXPIRE_MAKER
+    if ends:
+        full_emit_ended(s, EventKind.EXPIRED, taker, Reason.SELF_TRADE)
+    return ends
+
+
+@helper
+def full_limit(s, slot):
+    """Worst price the order accepts, ticks."""
+    return limit_or_any(np.int64(orders(s)[slot]["px"]), np.int64(orders(s)[slot]["side"]))
+
+
+@helper
+def limit_or_any(px, side):
+    """A stated limit; a price of 0 is none."""
+    return px if px != 0 or side != 0 else np.int64(PRICE_TICKS_MAX)
+
+
+@helper
+def is_hidden(s, slot):
+    return np.int64(orders(s)[slot]["flags"]) & ORDER_HIDDEN != 0
+
+
+@helper
+def own_met(s, taker, maker):
+    """Whether self-trade prevention stands between the two."""
+    same = orders(s)[taker]["account"] == orders(s)[maker]["account"]
+    return same and more(s)[taker]["stp"] != SelfTrade.NONE
+
+
+@helper
+def level_begin(s, level, leaves):
+    """Decide, once per level, whether the aggressor takes all of it."""
+    px = np.int64(levels(s)[level]["px"])
+    if s[WORK_CURSOR] != px:
+        s[WORK_CURSOR] = px
+        s[WORK_TOTAL] = leaves >= level_total(s, level)
+
+
+@helper
+def full_sweep(s, taker):
+    """Trade until the order meets nothing it accepts, is prevented, or the slice is full."""
+    row = orders(s)[taker]
+    opposite = np.int64(row["symbol"]) * 2 + (1 - np.int64(row["side"]))
+    sign = 1 - 2 * np.int64(row["side"])
+    limit = full_limit(s, taker)
+    while row["leaves"] > 0:
+        level = np.int64(sides(s)[opposite]["best"])
+        if level < 0 or (limit - np.int64(levels(s)[level]["px"])) * sign < 0:
+            break
+        if slice_full(s):
+            return WAITS
+        level_begin(s, level, np.int64(row["leaves"]))
+        maker = np.int64(levels(s)[level]["head"])
+        if orders(s)[maker]["next"] >= 0:
+            prefetch_line(orders(s), np.int64(orders(s)[maker]["next"]), 0)
+        s[WORK_COUNT] += 1
+        if own_met(s, taker, maker):
+            if prevent(s, taker, maker):
+                return ENDED
+        else:
+            qty = np.int64(orders(s)[maker]["leaves"])
+            if s[WORK_TOTAL] == 0 and not is_hidden(s, maker):
+                qty = np.int64(more(s)[maker]["shown"])
+            full_trade(s, taker, maker, min(qty, np.int64(row["leaves"])))
+    return DONE
+
+
+@helper
+def full_book(s, slot, old_ref):
+    """The rest of the order joins its queue."""
+    row, extra = orders(s)[slot], more(s)[slot]
+    leaves, peak = np.int64(row["leaves"]), np.int64(extra["peak"])
+    shown = leaves
+    if is_hidden(s, slot):
+        shown = np.int64(0)
+    elif peak > 0:
+        shown = min(peak, leaves)
+    extra["shown"] = shown
+    if shown > 0:
+        s[PUBLIC_REF] += 1
+        row["public_ref"] = s[PUBLIC_REF]
+    id_insert(s, slot)
+    full_append(s, slot)
+    if extra["expire_ts"] != 0 and extra["due"] == 0:
+        due_insert(s, slot)
+    full_emit_booked(s, slot, old_ref)
+
+
+@helper
+def full_close(s, slot, old_ref):
+    """What is left after the sweep: rests, expires, or nothing."""
+    row = orders(s)[slot]
+    if row["leaves"] == 0:
+        full_release(s, slot)
+    elif row["order_type"] == OrderType.MARKET:
+        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MARKET_REMAINDER)
+        full_release(s, slot)
+    elif row["tif"] == TimeInForce.IOC or row["tif"] == TimeInForce.FOK:
+        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.IOC_REMAINDER)
+        full_release(s, slot)
+    else:
+        full_book(s, slot, old_ref)
+
+
+@subroutine
+def full_sweep_run(s):
+    """Run the open sweep of an order of the full rules."""
+    slot = np.int64(s[WORK_ORDER])
+    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+    found = full_sweep(s, slot)
+    if found == WAITS:
+        id_insert(s, slot)
+        emit_continued(s, np.int64(s[WORK_COUNT]))
+    else:
+        s[WORK_KIND] = WORK_NONE
+        s[WORK_CURSOR] = 0
+        s[WORK_TOTAL] = 0
+        if found == ENDED:
+            full_release(s, slot)
+        else:
+            full_close(s, slot, np.int64(s[WORK_REF]))
+    s[WORK_COUNT] = 0
+
+
+@helper
+def full_enter(s, slot, old_ref):
+    """The order meets the book."""
+    row = orders(s)[slot]
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    if best_crosses(s, symbol, side, full_limit(s, slot)):
+        sweep_open(s, slot, old_ref)
+        s[WORK_CURSOR] = 0
+        s[WORK_TOTAL] = 0
+        full_sweep_run(s)
+    else:
+        symbol_touch(s, symbol)
+        full_close(s, slot, old_ref)
+
+
+@helper
+def level_offers(s, level, rest, account, mode):
+    """What an order with `rest` open trades on a level, as `full_sweep` would; returns (quantity,
+    whether an own order ends the run there).
+    """
+    whole = rest >= level_total(s, level)
+    found, displayed = np.int64(0), np.int64(0)
+    slot = np.int64(levels(s)[level]["head"])
+    while slot >= 0:
+        own = np.int64(orders(s)[slot]["account"]) == account and mode != SelfTrade.NONE
+        if own and mode != SelfTrade.EXPIRE_MAKER:
+            # An iceberg in front has shown one slice only when the own order is met.
+            met = found if whole or is_hidden(s, slot) else displayed
+            return min(met, rest), met < rest
+        if not own:
+            found += np.int64(orders(s)[slot]["leaves"])
+            displayed += np.int64(more(s)[slot]["shown"])
+        slot = np.int64(orders(s)[slot]["next"])
+    return min(found, rest), False
+
+
+@subroutine
+def full_dry_run(s, who, limit, qty, wanted):
+    """Whether an order of `qty` would trade `wanted` of it at once within `limit`.
+
+    who: (symbol, side, account, self-trade mode). Returns 0, FOK_UNFILLED, or WALK_TOO_LONG when
+    levels of max_walk orders did not tell. Own orders count where nothing prevents them, are passed
+    over where the maker would expire, and else end the count.
+    """
+    symbol, side, account, mode = who
+    level = np.int64(sides(s)[symbol * 2 + (1 - side)]["best"])
+    sign, seen, found, ends = 1 - 2 * side, np.int64(0), np.int64(0), False
+    while (
+        level >= 0
+        and found < wanted
+        and not ends
+        and (limit - np.int64(levels(s)[level]["px"])) * sign >= 0
+    ):
+        seen += np.int64(levels(s)[level]["count"])
+        if seen > s[MAX_WALK]:
+            return np.int64(RejectCode.WALK_TOO_LONG.value)
+        here, ends = level_offers(s, level, qty - found, account, mode)
+        found += here
+        level = level_next(s, level)
+    return np.int64(0 if found >= wanted else RejectCode.FOK_UNFILLED.value)

@@ -1,0 +1,223 @@
+"""Orders of the full rules: NEW, REPLACE, CANCEL, expiry (RULES §2, §3, §13).
+
+Hot for instruments with RuleSet.FULL. First all tests in the order of the codes, then the first
+change. Derived prices (market-to-limit, protection, slide) come from the best opposite price,
+hidden orders and own ones included.
+"""
+
+import numpy as np
+
+from engine.book_numba import level_find, symbol_touch
+from engine.book_state import (
+    IN_TS,
+    LEVELS_CAPACITY,
+    LEVELS_USED,
+    ORDER_FULL,
+    ORDER_HIDDEN,
+    ORDER_SLIDE,
+    ORDERS_FREE,
+    levels,
+    more,
+    orders,
+    sides,
+    symbols,
+)
+from engine.full_emit import full_emit_accepted, full_emit_ended
+from engine.full_match import full_dry_run, full_end, full_enter, full_release, limit_or_any
+from engine.jit import helper, subroutine
+from engine.matching import best_crosses, order_take
+from engine.records import (
+    PRICE_TICKS_MAX,
+    CommandFlag,
+    EventKind,
+    OrderType,
+    Reason,
+    RejectCode,
+    SelfTrade,
+    TimeInForce,
+)
+
+DAY_NS = 86_400 * 10**9
+BUILT_TYPES = int(OrderType.MARKET_TO_LIMIT)  # up to here; the others are refused 304
+UNBUILT_FLAGS = int(CommandFlag.REDUCE_ONLY | CommandFlag.LIST)
+
+
+@helper
+def best_opposite(s, symbol, side):
+    """Best price an order of `side` could trade at, 0 when there is none."""
+    level = np.int64(sides(s)[symbol * 2 + (1 - side)]["best"])
+    return np.int64(levels(s)[level]["px"]) if level >= 0 else np.int64(0)
+
+
+@helper
+def slid_px(s, symbol, side, px):
+    """Price of a sliding post-only order: one tick from the best opposite price where it would
+    trade.
+    """
+    if not best_crosses(s, symbol, side, px):
+        return px
+    return best_opposite(s, symbol, side) - (1 - 2 * side)
+
+
+@helper
+def entry_px(s, c, symbol):
+    """Limit price the order will have: as stated, derived, or 0 for market."""
+    side, px = np.int64(c["side"]), np.int64(c["px"])
+    flags, best = np.int64(c["flags"]), best_opposite(s, symbol, side)
+    if c["order_type"] == OrderType.MARKET_TO_LIMIT:
+        px = best
+    elif flags & CommandFlag.PROTECTED.value and best > 0:
+        px = best + (1 - 2 * side) * np.int64(symbols(s)[symbol]["protection"])
+        px = min(max(px, np.int64(1)), np.int64(PRICE_TICKS_MAX))
+    elif flags & CommandFlag.SLIDE.value:
+        px = slid_px(s, symbol, side, px)
+    return px
+
+
+@helper
+def may_make(s, symbol, side, px):
+    """Whether a post-only order may rest at px."""
+    within = px >= 1 and px <= symbols(s)[symbol]["px_max"]
+    return within and not best_crosses(s, symbol, side, px)
+
+
+@helper
+def parts_code(s, symbol, qty, peak):
+    """310: an iceberg of too many slices."""
+    if peak > 0 and (qty + peak - 1) // peak > symbols(s)[symbol]["iceberg_parts"]:
+        return np.int64(RejectCode.ICEBERG_PARTS.value)
+    return np.int64(0)
+
+
+@helper
+def instrument_code(s, c, symbol):
+    """3xx of NEW, in order of code."""
+    tif, flags = np.int64(c["tif"]), np.int64(c["flags"])
+    unprotected = symbols(s)[symbol]["protection"] == 0 and flags & CommandFlag.PROTECTED.value != 0
+    if c["order_type"] > BUILT_TYPES or flags & UNBUILT_FLAGS or unprotected:
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
+    if tif >= TimeInForce.AT_OPEN:
+        return np.int64(RejectCode.NO_SUCH_AUCTION.value)  # no calendar has one yet
+    code = parts_code(s, symbol, np.int64(c["qty"]), np.int64(c["peak"]))
+    if code == 0 and tif == TimeInForce.GTD and np.int64(c["expire_ts"]) <= s[IN_TS]:
+        code = np.int64(RejectCode.EXPIRY_PAST.value)
+    return code
+
+
+@helper
+def stp_of(s, c, symbol):
+    """Self-trade mode of a new order."""
+    mode = np.int64(c["stp"])
+    return mode if mode != SelfTrade.DEFAULT else np.int64(symbols(s)[symbol]["stp"])
+
+
+@helper
+def book_code(s, c, symbol, px):
+    """5xx of NEW. Returns (code, whether its minimum quantity is there, too long a walk: 904)."""
+    side, flags = np.int64(c["side"]), np.int64(c["flags"])
+    limited = c["order_type"] == OrderType.LIMIT
+    enough, too_long = True, np.int64(0)
+    if flags & CommandFlag.POST_ONLY.value and not may_make(s, symbol, side, px):
+        return np.int64(RejectCode.WOULD_TRADE.value), enough, too_long
+    if not limited and best_opposite(s, symbol, side) == 0:
+        return np.int64(RejectCode.NO_LIQUIDITY.value), enough, too_long
+    wanted = np.int64(c["qty"]) if c["tif"] == TimeInForce.FOK else np.int64(c["min_qty"])
+    if wanted > 0:
+        who = (symbol, side, np.int64(c["account"]), stp_of(s, c, symbol))
+        limit, qty = limit_or_any(px, side), np.int64(c["qty"])
+        code = full_dry_run(s, who, limit, qty, wanted)
+        if code == RejectCode.WALK_TOO_LONG:
+            too_long = code
+        elif code != 0 and c["tif"] == TimeInForce.FOK:
+            return code, enough, too_long
+        enough = code == 0
+    return np.int64(0), enough, too_long
+
+
+@helper
+def can_rest(c):
+    """Whether a remainder of the new order would rest."""
+    immediate = c["tif"] == TimeInForce.IOC or c["tif"] == TimeInForce.FOK
+    return c["order_type"] != OrderType.MARKET and not immediate
+
+
+@helper
+def capacity_code(s, c, symbol, px):
+    """9xx of NEW but 904."""
+    if s[ORDERS_FREE] == 0:
+        return np.int64(RejectCode.ORDERS_FULL.value)
+    side_index = symbol * 2 + np.int64(c["side"])
+    full = s[LEVELS_USED] >= s[LEVELS_CAPACITY]
+    if full and can_rest(c) and level_find(s, side_index, px) < 0:
+        return np.int64(RejectCode.LEVELS_FULL.value)
+    return np.int64(0)
+
+
+@helper
+def expiry_of(s, c):
+    """When the order expires by itself: the next day roll, the stated time, or 0."""
+    if c["tif"] == TimeInForce.DAY:
+        return (np.int64(s[IN_TS]) // DAY_NS + 1) * DAY_NS
+    return np.int64(c["expire_ts"])
+
+
+@helper
+def more_take(s, c, slot, symbol):
+    """Fill the row in `more` from the command."""
+    extra = more(s)[slot]
+    extra["expire_ts"] = expiry_of(s, c)
+    extra["shown"] = 0
+    extra["peak"] = c["peak"]
+    extra["prevented"] = 0
+    extra["min_qty"] = c["min_qty"]
+    extra["due"] = 0
+    extra["stp"] = stp_of(s, c, symbol)
+    flags = np.int64(c["flags"])
+    marks = ORDER_FULL
+    if flags & CommandFlag.HIDDEN.value:
+        marks |= ORDER_HIDDEN
+    if flags & CommandFlag.SLIDE.value:
+        marks |= ORDER_SLIDE
+    orders(s)[slot]["flags"] |= marks
+
+
+@subroutine
+def full_new(s, c, symbol, text_row):
+    """NEW of an instrument with the full rules. Returns the reject code."""
+    code = instrument_code(s, c, symbol)
+    if code != 0:
+        return code
+    px = entry_px(s, c, symbol)
+    code, enough, too_long = book_code(s, c, symbol, px)
+    if code == 0:
+        code = capacity_code(s, c, symbol, px)
+    if code == 0:
+        code = too_long
+    if code != 0:
+        return code
+    slot = order_take(s, c, symbol, text_row)
+    orders(s)[slot]["px"] = px
+    more_take(s, c, slot, symbol)
+    full_emit_accepted(s, slot)
+    if enough:
+        full_enter(s, slot, np.int64(0))
+    else:
+        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
+        full_release(s, slot)
+    return code
+
+
+@subroutine
+def full_cancel(s, slot, reason):
+    """Take a resting order out of the market."""
+    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+    full_end(s, EventKind.CANCELED, slot, reason)
+
+
+@subroutine
+def order_expire(s, slot):
+    """The time of a DAY or GTD order has come."""
+    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+    day = orders(s)[slot]["tif"] == TimeInForce.DAY
+    reason = np.int64(Reason.DAY.value if day else Reason.GTD.value)
+    full_end(s, EventKind.EXPIRED, slot, reason)

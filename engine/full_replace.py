@@ -1,0 +1,255 @@
+"""REPLACE of an order of the full rules (RULES §3, §13).
+
+Hot for instruments with RuleSet.FULL. All tests first, on the order as it would be: 0 in the record
+keeps a value. It keeps its place unless price or minimum quantity change or the total grows.
+"""
+
+import numpy as np
+
+from engine.book_numba import level_find, symbol_touch
+from engine.book_state import (
+    IN_TS,
+    LEVELS_CAPACITY,
+    LEVELS_USED,
+    ORDER_POST_ONLY,
+    ORDER_SLIDE,
+    dark,
+    events,
+    levels,
+    more,
+    orders,
+    symbols,
+)
+from engine.emit import event_order, event_public, symbol_id_of
+from engine.full_book import full_remove, full_shrink
+from engine.full_emit import full_emit_ended, order_total
+from engine.full_match import full_dry_run, full_enter, full_release, is_hidden, limit_or_any
+from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
+from engine.jit import helper, subroutine
+from engine.matching import best_crosses
+from engine.order_due import due_insert, due_remove
+from engine.records import (
+    UNSTATED,
+    CommandFlag,
+    EventFlag,
+    EventKind,
+    OrderType,
+    Reason,
+    RejectCode,
+    TimeInForce,
+)
+
+FLAGS_OF_NEW = int(CommandFlag.SLIDE | CommandFlag.HIDDEN | CommandFlag.REDUCE_ONLY)
+
+
+@helper
+def wanted_tif(c, row):
+    """Time in force after the replace."""
+    return np.int64(row["tif"]) if c["tif"] == UNSTATED else np.int64(c["tif"])
+
+
+@helper
+def wanted_expiry(s, c, slot):
+    """When the order will expire by itself, 0: never."""
+    row = orders(s)[slot]
+    tif = wanted_tif(c, row)
+    if c["expire_ts"] == 0 and tif == np.int64(row["tif"]):
+        return np.int64(more(s)[slot]["expire_ts"])
+    if tif == TimeInForce.DAY:
+        return (np.int64(s[IN_TS]) // DAY_NS + 1) * DAY_NS
+    return np.int64(c["expire_ts"]) if tif == TimeInForce.GTD else np.int64(0)
+
+
+@helper
+def wanted_peak(s, c, slot):
+    """Peak after the replace."""
+    return np.int64(c["peak"]) if c["peak"] != 0 else np.int64(more(s)[slot]["peak"])
+
+
+@helper
+def change_fits(s, c, slot):
+    """104: whether this order can be given what the command states."""
+    row = orders(s)[slot]
+    tif = wanted_tif(c, row)
+    limited = row["order_type"] == OrderType.LIMIT
+    bad = (
+        (c["peak"] != 0 and (not limited or is_hidden(s, slot)))
+        or (c["min_qty"] != 0 and not limited)
+        or c["px2"] != 0
+        or c["qty2"] != 0
+        or (tif == TimeInForce.GTD and row["tif"] != TimeInForce.GTD and c["expire_ts"] == 0)
+        or (c["expire_ts"] != 0 and tif != TimeInForce.GTD)
+    )
+    return not bad
+
+
+@helper
+def change_immutable(s, c, slot):
+    """313: side, account, symbol, type and the class of the time in force are for life."""
+    row = orders(s)[slot]
+    tif = wanted_tif(c, row)
+    resting = tif == TimeInForce.GTC or tif == TimeInForce.DAY or tif == TimeInForce.GTD
+    symbol_id = symbol_id_of(s, np.int64(row["symbol"]))
+    return (
+        (c["side"] != UNSTATED and c["side"] != row["side"])
+        or not resting
+        or (c["order_type"] != 0 and c["order_type"] != row["order_type"])
+        or (c["symbol_id"] != 0 and np.int64(c["symbol_id"]) != symbol_id)
+    )
+
+
+@helper
+def change_code(s, c, slot, total):
+    """103, 104, 304, 310, 312, 313 of a replace."""
+    row = orders(s)[slot]
+    symbol = np.int64(row["symbol"])
+    if max(np.int64(c["px"]), np.int64(c["px2"])) > symbols(s)[symbol]["px_max"]:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    if max(np.int64(c["peak"]), np.int64(c["min_qty"])) > total:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    if not change_fits(s, c, slot):
+        return np.int64(RejectCode.BAD_COMBINATION.value)
+    if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0:
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
+    code = parts_code(s, symbol, total, wanted_peak(s, c, slot))
+    gtd = wanted_tif(c, row) == TimeInForce.GTD
+    if code == 0 and gtd and wanted_expiry(s, c, slot) <= s[IN_TS]:
+        code = np.int64(RejectCode.EXPIRY_PAST.value)
+    if code == 0 and change_immutable(s, c, slot):
+        code = np.int64(RejectCode.IMMUTABLE.value)
+    return code
+
+
+@helper
+def change_note(s, c, slot):
+    """Take over peak, minimum and expiry."""
+    row, extra = orders(s)[slot], more(s)[slot]
+    expiry = wanted_expiry(s, c, slot)
+    extra["peak"] = wanted_peak(s, c, slot)
+    if c["min_qty"] != 0:
+        extra["min_qty"] = c["min_qty"]
+    row["tif"] = wanted_tif(c, row)
+    if expiry != np.int64(extra["expire_ts"]):
+        due_remove(s, slot)
+        extra["expire_ts"] = expiry
+        if expiry != 0:
+            due_insert(s, slot)
+
+
+@helper
+def replaced_open(s, slot, total, before):
+    """REPLACED, all but what depends on whether the order stays; returns the event."""
+    px = np.int64(orders(s)[slot]["px"])
+    event = events(s)[event_order(s, EventKind.REPLACED, slot, px, total)]
+    event["amount2"] = more(s)[slot]["peak"]
+    event["shown_before"] = before
+    return event
+
+
+@helper
+def full_keep(s, c, slot, total):
+    """Less or as much at the same price: what is held back goes first, then the slice; a smaller
+    peak cuts the slice at once.
+    """
+    extra = more(s)[slot]
+    before = np.int64(extra["shown"])
+    less = order_total(s, slot) - total
+    held = np.int64(orders(s)[slot]["leaves"]) - before
+    displayed = max(less - held, np.int64(0))
+    full_shrink(s, slot, displayed, less - displayed)
+    change_note(s, c, slot)
+    cut = np.int64(extra["shown"]) - np.int64(extra["peak"])
+    if extra["peak"] != 0 and cut > 0:
+        level = np.int64(orders(s)[slot]["level"])
+        extra["shown"] -= cut
+        levels(s)[level]["qty"] -= cut
+        dark(s)[level]["qty"] += cut
+    event = replaced_open(s, slot, total, before)
+    event["shown"] = extra["shown"]
+    event["public_ref"] = orders(s)[slot]["public_ref"]
+    event["flags"] |= EventFlag.KEPT.value
+    if extra["shown"] < before:
+        symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+        event_public(s, event)
+
+
+@helper
+def full_move(s, c, slot, px, total, enough):
+    """The order leaves its queue, meets the book as an aggressor, rests at the back."""
+    row, extra = orders(s)[slot], more(s)[slot]
+    before, ref = np.int64(extra["shown"]), np.int64(row["public_ref"])
+    crosses = best_crosses(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
+    leaves = total - (order_total(s, slot) - np.int64(row["leaves"]))
+    full_remove(s, slot)
+    extra["shown"] = 0
+    row["px"] = px
+    row["leaves"] = leaves
+    row["public_ref"] = 0
+    change_note(s, c, slot)
+    event = replaced_open(s, slot, total, before)
+    event["old_ref"] = ref
+    event["flags"] |= EventFlag.LEFT_BOOK.value
+    if crosses:
+        event["flags"] |= EventFlag.WILL_TRADE.value
+        if before > 0:
+            event_public(s, event)
+    if enough:
+        full_enter(s, slot, np.int64(0) if crosses else ref)
+        return
+    if not crosses:  # what the public still sees
+        row["public_ref"] = ref
+        extra["shown"] = before
+    symbol_touch(s, np.int64(row["symbol"]))
+    full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
+    full_release(s, slot)
+
+
+@helper
+def move_code(s, c, slot, px, total):
+    """5xx and 9xx of a replace that loses priority; returns (code, whether a stated minimum would
+    be met).
+    """
+    row = orders(s)[slot]
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    if row["flags"] & ORDER_POST_ONLY and not may_make(s, symbol, side, px):
+        return np.int64(RejectCode.WOULD_TRADE.value), True
+    found = np.int64(0)
+    if c["min_qty"] != 0:
+        who = (symbol, side, np.int64(row["account"]), np.int64(more(s)[slot]["stp"]))
+        leaves = total - (order_total(s, slot) - np.int64(row["leaves"]))
+        limit = limit_or_any(px, side)
+        found = full_dry_run(s, who, limit, leaves, np.int64(c["min_qty"]))
+    used = np.int64(s[LEVELS_USED])
+    if levels(s)[np.int64(row["level"])]["count"] == 1:
+        used -= 1
+    if used >= s[LEVELS_CAPACITY] and level_find(s, symbol * 2 + side, px) < 0:
+        return np.int64(RejectCode.LEVELS_FULL.value), True
+    if found == RejectCode.WALK_TOO_LONG:
+        return found, True
+    return np.int64(0), found == 0
+
+
+@subroutine
+def full_replace(s, c, slot):
+    """REPLACE of a live order. Returns a reject code, 0 when done."""
+    row = orders(s)[slot]
+    px = np.int64(c["px"]) if c["px"] != 0 else np.int64(row["px"])
+    before = order_total(s, slot)
+    total = np.int64(c["qty"]) if c["qty"] != 0 else before
+    code = change_code(s, c, slot, total)
+    if code != 0:
+        return code
+    if total <= before - np.int64(row["leaves"]):
+        full_cancel(s, slot, Reason.REPLACED_BELOW_FILLED)
+        return code
+    minimum = np.int64(c["min_qty"])
+    kept = minimum == 0 or minimum == np.int64(more(s)[slot]["min_qty"])
+    if kept and px == np.int64(row["px"]) and total <= before:
+        full_keep(s, c, slot, total)
+        return code
+    if np.int64(row["flags"]) & ORDER_SLIDE:
+        px = slid_px(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
+    code, enough = move_code(s, c, slot, px, total)
+    if code == 0:
+        full_move(s, c, slot, px, total, enough)
+    return code

@@ -1,0 +1,100 @@
+"""The full rules against the model, as tests/engine/test_differential.py does for the plain ones.
+
+FEATURES are what the kernel has of the model's; a world draws some of them, so that each meets each
+and most also stand alone. RINGBOOK_FULL_OPS sets the commands of a whole run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+
+import pytest
+
+from engine.jit import JIT_DISABLED
+from engine.records import CommandKind, EventKind, Reason, RejectCode
+from tests.conftest import BASE_SEED
+from tests.model.compare import KEPT, MOVED, MOVED_INTO_TRADE, Pair
+from tests.model.flow import TEMPLATE
+from tests.model.full_flow import CORE, FullFlow, draw_full_world, full_instruments
+
+FEATURES = CORE
+PIECES, PIECES_EVERYWHERE = 10, 2  # the latter run in every flavour
+OPS = 40_000 if JIT_DISABLED else int(os.environ.get("RINGBOOK_FULL_OPS", "300_000"))
+WORLD_OPS, CHECK_EVERY, BATCH = 1000, 50, 8
+COVERED_FROM_OPS = 20_000
+
+VISITED: tuple[object, ...] = (
+    EventKind.REFRESHED,
+    EventKind.PREVENTED,
+    (EventKind.EXPIRED, CommandKind.TIME),
+    (EventKind.EXPIRED, CommandKind.REPLACE),
+    Reason.DAY,
+    Reason.GTD,
+    Reason.MINIMUM,
+    Reason.SELF_TRADE,
+    Reason.MARKET_REMAINDER,
+    Reason.IOC_REMAINDER,
+    (RejectCode.OUT_OF_RANGE, CommandKind.NEW),
+    (RejectCode.OUT_OF_RANGE, CommandKind.REPLACE),
+    (RejectCode.BAD_COMBINATION, CommandKind.NEW),
+    (RejectCode.BAD_COMBINATION, CommandKind.REPLACE),
+    (RejectCode.NOT_SUPPORTED_HERE, CommandKind.NEW),
+    (RejectCode.ICEBERG_PARTS, CommandKind.NEW),
+    (RejectCode.ICEBERG_PARTS, CommandKind.REPLACE),
+    (RejectCode.EXPIRY_PAST, CommandKind.NEW),
+    (RejectCode.EXPIRY_PAST, CommandKind.REPLACE),
+    (RejectCode.IMMUTABLE, CommandKind.REPLACE),
+    (RejectCode.WOULD_TRADE, CommandKind.NEW),
+    (RejectCode.WOULD_TRADE, CommandKind.REPLACE),
+    (RejectCode.NO_LIQUIDITY, CommandKind.NEW),
+    (RejectCode.FOK_UNFILLED, CommandKind.NEW),
+    (RejectCode.ORDERS_FULL, CommandKind.NEW),
+    (RejectCode.LEVELS_FULL, CommandKind.NEW),
+    (RejectCode.LEVELS_FULL, CommandKind.REPLACE),
+    (RejectCode.WALK_TOO_LONG, CommandKind.NEW),
+    ("replaced", KEPT),
+    ("replaced", MOVED),
+    ("replaced", MOVED_INTO_TRADE),
+    ("booked as ITCH U", True),
+    ("sliced", CommandKind.NEW),
+    ("sliced", CommandKind.REPLACE),
+)
+
+
+def compare_full_world(seed: int, ops: int) -> Counter[object]:
+    """Run one random world; return what it visited."""
+    rng = random.Random(seed)
+    world = draw_full_world(rng)
+    pair = Pair(world, full_instruments(rng), TEMPLATE, seed)
+    drawn = frozenset(feature for feature in sorted(FEATURES) if rng.random() < 0.7)
+    flow = FullFlow(seed, world, pair.model, drawn | {"limit"})
+    for number in range(1, ops + 1):
+        pair.apply(flow.next())
+        if number % CHECK_EVERY == 0:
+            pair.check()
+        elif number % BATCH == 0:
+            pair.flush()
+    pair.check()
+    return pair.seen
+
+
+def _pieces() -> list[object]:
+    every = (pytest.mark.flavour, pytest.mark.nojit)
+    return [
+        pytest.param(number, marks=every if number < PIECES_EVERYWHERE else pytest.mark.slow)
+        for number in range(PIECES)
+    ]
+
+
+@pytest.mark.timeout(300)  # the first piece of a flavour may have to compile
+@pytest.mark.parametrize("piece", _pieces())
+def test_engine_and_model_agree_on_every_event_of_the_full_rules(piece: int) -> None:
+    seen: Counter[object] = Counter()
+    worlds = max(1, OPS // PIECES // WORLD_OPS)
+    for number in range(worlds):
+        seen += compare_full_world(BASE_SEED + piece * 100_000 + number, WORLD_OPS)
+    if worlds * WORLD_OPS >= COVERED_FROM_OPS:
+        missing = [place for place in VISITED if not seen[place]]
+        assert not missing, f"the random flow no longer goes to {missing}"

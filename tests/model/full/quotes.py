@@ -1,0 +1,218 @@
+"""Two-sided quotes and market-maker protection (RULES §1, §13 Quotes).
+
+Cold; used by tests only. A quote is up to two DAY limits of an account, replaced together. All
+checks first; then sides that lose priority leave, both sides are answered, the bid enters, the ask.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine.records import EventKind, Reason, RejectCode, SelfTrade, TimeInForce
+from tests.model.book_model import BUY, SELL
+from tests.model.checks_model import Command, Refused, refuse_if
+from tests.model.full import bands, enter, life
+from tests.model.full.book import FullBook
+from tests.model.full.order import LIMIT, FullOrder
+from tests.model.full.run import run
+
+if TYPE_CHECKING:
+    from tests.model.exchange_model import ExchangeModel
+
+Units = Generator[None, None, None]
+DAY = int(TimeInForce.DAY)
+
+
+@dataclass(slots=True)
+class Protection:
+    """What an account may have filled on its quotes of one instrument within a window."""
+
+    limit: int = 0  # 0: unprotected
+    window: int = 0
+    fired: bool = False
+    fills: list[tuple[int, int]] = field(default_factory=list)  # time, lots
+
+
+# ------------------------------------------------------------------------------------------ quotes
+def check_fields(c: Command) -> None:
+    """103 of a quote."""
+    numbers = (c["px"], c["qty"], c["px2"], c["qty2"])
+    unpriced = (c["qty"] and not c["px"]) or (c["qty2"] and not c["px2"])
+    refuse_if(min(numbers) < 0 or bool(unpriced), RejectCode.OUT_OF_RANGE)
+
+
+def quote(model: ExchangeModel, book: FullBook, c: Command) -> Units:
+    """Replace both sides of the account's quote."""
+    refuse_if(max(c["px"], c["px2"]) > book.px_max, RejectCode.OUT_OF_RANGE)
+    sides = ((BUY, c["px"], c["qty"]), (SELL, c["px2"], c["qty2"]))
+    wanted = {side: (px, qty) for side, px, qty in sides if qty}
+    there = live_quote(model, book, c["account"])
+    _check(model, book, c, wanted, there)
+    model.touched.add(book.symbol_id)
+    entering = []
+    for side in (BUY, SELL):
+        order = there.get(side)
+        if order and not _keeps(order, wanted.get(side)):
+            order.old = (order.public_ref, order.shown)
+            book.drop(order)
+    for side in (BUY, SELL):
+        order = _answer(model, book, c, side, there.get(side), wanted.get(side))
+        if order:
+            entering.append(order)
+    for order in entering:
+        if order.order_id in model.orders:  # protection may have fired in between
+            old_ref, order.old_ref = order.old_ref, 0
+            yield from run(model, book, order, old_ref)
+
+
+def live_quote(model: ExchangeModel, book: FullBook, account: int) -> dict[int, FullOrder]:
+    """The live sides of an account's quote."""
+    orders = [o for o in model.orders.values() if isinstance(o, FullOrder) and o.is_quote]
+    return {o.side: o for o in orders if (o.symbol_id, o.account) == (book.symbol_id, account)}
+
+
+def _check(
+    model: ExchangeModel,
+    book: FullBook,
+    c: Command,
+    wanted: dict[int, tuple[int, int]],
+    there: dict[int, FullOrder],
+) -> None:
+    if not wanted:
+        refuse_if(not there, RejectCode.UNKNOWN_ORDER)
+        return  # as good as a cancel
+    refuse_if(not (book.trades_now or book.in_batch), RejectCode.NOT_IN_PHASE)
+    refuse_if(bool(c["stp"] or c["flags"] & ~16), RejectCode.NOT_SUPPORTED_HERE)
+    for side, (px, _) in wanted.items():
+        bands.check_static(book, side, px)
+    for side, (px, _) in wanted.items():
+        moves = side not in there or there[side].px != px
+        refuse_if(moves and book.is_full(side, px), RejectCode.TOO_MANY)
+    crossed = len(wanted) == 2 and wanted[BUY][0] >= wanted[SELL][0]
+    refuse_if(crossed, RejectCode.QUOTE_CROSSED)
+    protection = book.protections.get(c["account"])
+    refuse_if(protection is not None and protection.fired, RejectCode.MMP_ACTIVE)
+    slots = len(model.orders) + sum(side not in there for side in wanted)
+    slots -= sum(side not in wanted for side in there)
+    refuse_if(slots > model.limits.orders_max, RejectCode.ORDERS_FULL)
+    _check_levels(model, book, wanted, there)
+
+
+def _check_levels(
+    model: ExchangeModel,
+    book: FullBook,
+    wanted: dict[int, tuple[int, int]],
+    there: dict[int, FullOrder],
+) -> None:
+    # As if the sides that leave had left, and those that enter came to rest.
+    twin = book.twin()
+    before = twin.level_count()
+    for side, order in there.items():
+        if not _keeps(order, wanted.get(side)):
+            level = twin.level_at(side, order.px)
+            twin.take_out(next(o for o in level.values() if o.order_id == order.order_id))
+    for side, (px, _) in wanted.items():
+        if not twin.has_level(side, px):
+            probe = FullOrder(0, 0, 0, 0, 0, side, LIMIT, DAY, px, 1, False, 0, b"")
+            twin.enter(probe)
+    more = twin.level_count() - before
+    full = more > 0 and model.level_count() + more > model.limits.levels_max
+    refuse_if(full, RejectCode.LEVELS_FULL)
+
+
+def _keeps(order: FullOrder, wanted: tuple[int, int] | None) -> bool:
+    return wanted is not None and wanted[0] == order.px and wanted[1] <= order.leaves
+
+
+def _answer(
+    model: ExchangeModel,
+    book: FullBook,
+    c: Command,
+    side: int,
+    order: FullOrder | None,
+    wanted: tuple[int, int] | None,
+) -> FullOrder | None:
+    # One side; returns the order when it enters the book now.
+    if order is None:
+        return _accept(model, book, c, side, wanted) if wanted else None
+    if wanted is None:
+        order.public_ref, shown = order.old
+        life.cancel(model, book, order, Reason.CLIENT, shown_before=shown)
+        return None
+    kept = _keeps(order, wanted)
+    order.total = order.gone + wanted[1]
+    order.client_order_id = c["client_order_id"]
+    order.expire_at = enter.expiry(model, DAY, 0)
+    if kept:
+        shown_before, order.shown = order.shown, order.leaves
+        ref = order.public_ref
+        life.replaced(model, order, life.KEPT, shown_before, shown=order.shown, public_ref=ref)
+        return None
+    old_ref, shown_before = order.old
+    order.px, order.shown, order.public_ref, order.rank = wanted[0], 0, 0, 0
+    trades = book.trades_now and book.meets(order)
+    flags = life.LEFT_BOOK | (life.WILL_TRADE if trades else 0)
+    life.replaced(model, order, flags, shown_before, old_ref=old_ref)
+    order.old_ref = 0 if trades else old_ref
+    return order
+
+
+def _accept(
+    model: ExchangeModel, book: FullBook, c: Command, side: int, wanted: tuple[int, int] | None
+) -> FullOrder:
+    assert wanted is not None
+    plain = copy.copy(dict(c)) | {"side": side, "order_type": LIMIT, "tif": DAY, "flags": 0}
+    numbers = {"px": wanted[0], "qty": wanted[1], "px2": 0, "qty2": 0, "peak": 0, "min_qty": 0}
+    order = enter.order_of(model, book, plain | numbers)
+    order.is_quote, order.stp = True, int(SelfTrade.EXPIRE_MAKER)
+    life.accept(model, order)
+    return order
+
+
+# -------------------------------------------------------------------------------------- protection
+def set_limits(model: ExchangeModel, book: FullBook, c: Command) -> Units:
+    """SET_LIMITS: lots (`qty`) within a window (`amount`, ns) for `account`; arms it again."""
+    yield from ()
+    if c["account"] not in model.accounts:
+        raise Refused(RejectCode.NOT_AUTHORISED)
+    refuse_if(c["qty"] < 0 or c["amount"] < 0, RejectCode.OUT_OF_RANGE)
+    book.protections[c["account"]] = Protection(c["qty"], c["amount"])
+    model.writer.add(
+        EventKind.ACCOUNT,
+        account=c["account"],
+        symbol_id=book.symbol_id,
+        reason=int(Reason.MMP),
+        amount=c["qty"],
+        amount2=c["amount"],
+    )
+
+
+def note_fill(model: ExchangeModel, book: FullBook, order: FullOrder, qty: int) -> None:
+    """A fill counts when it is on a quote."""
+    protection = book.protections.get(order.account)
+    if order.is_quote and protection is not None and protection.limit:
+        protection.fills.append((model.now, qty))
+
+
+def protect(model: ExchangeModel, book: FullBook) -> None:
+    """Behind an aggressor: whose quotes were filled too much loses them."""
+    for account, protection in sorted(book.protections.items()):
+        window = [qty for at, qty in protection.fills if at > model.now - protection.window]
+        if protection.fired or not protection.limit or sum(window) <= protection.limit:
+            continue
+        protection.fired = True
+        model.writer.add(
+            EventKind.MMP_FIRED,
+            account=account,
+            symbol_id=book.symbol_id,
+            qty=sum(window),
+            amount=protection.limit,
+            amount2=protection.window,
+        )
+        for _, order in sorted(live_quote(model, book, account).items()):
+            if order.old_ref:  # it had left, and the public does not know yet
+                order.public_ref, order.shown = order.old
+            life.cancel(model, book, order, Reason.MMP)

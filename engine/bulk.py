@@ -208,11 +208,10 @@ def session_cancel_run(s, session, reason, day_only):
     account = np.int64(sessions(s)[session]["account"])
     count = np.int64(0)
     for slot in range(len(owner(s))):
-        row = orders(s)[slot]
-        meant = not day_only or row["tif"] == TimeInForce.DAY
-        if owner(s)[slot] == account and row["session"] == session and meant:
-            scratch(s)[count] = slot
-            count += 1
+        if owner(s)[slot] == account and orders(s)[slot]["session"] == session:
+            if not day_only or orders(s)[slot]["tif"] == TimeInForce.DAY:
+                scratch(s)[count] = slot
+                count += 1
     scratch_sort(s, count)
     work_list(s, WORK_CANCELS, count, account, session)
     s[WORK_REASON] = reason

@@ -79,7 +79,7 @@ from engine.staging import (
     WRITER_EPOCH,
 )
 
-START_S_MAX = 120.0
+START_S_MAX = 240.0
 DRAIN_S_MAX = 2.0
 KEEP_S_MAX = 10.0  # for the journal to sync and the followers to write snapshots at the end
 TAKE_OVER_S_MAX = 20.0

@@ -2,8 +2,11 @@
 
 Cold. Modules register their own warm-up (engine/jit.py); importing a role's modules registers them.
 What an earlier start compiled is recognised by a marker in the kernels' cache directory and
-skipped. A cold start uses two processes: the engine's kernels here, the doors' in a helper process,
-because the two share no kernel.
+skipped. A cold start uses two processes: the engine's kernels here (the step, which several of them
+have in them, is lowered once a process), the doors' in a helper process; the two share no kernel.
+
+`python -m engine.warmup` compiles what tests and processes of this flavour need, so that none has
+to wait for it.
 """
 
 import importlib
@@ -23,6 +26,7 @@ MODULES = {
     ),
     "gateway": ("gateway.tcp_entry", "engine.live_book"),
     "feed": ("feed.publisher", "feed.listener"),
+    "local": ("engine.local",),
 }
 
 
@@ -64,3 +68,16 @@ def warm_names_only(roles: list[str], names: list[str]) -> None:
     """Be the helper process."""
     import_roles(set(roles))
     warm_up(None, names)
+
+
+def _main() -> None:
+    def progress(number: int, count: int, name: str, _seconds: float) -> None:
+        if name:
+            sys.stdout.write(f"compiling {number + 1} of {count}: {name}\n")
+            sys.stdout.flush()
+
+    warm_roles(set(MODULES), progress)
+
+
+if __name__ == "__main__":
+    _main()

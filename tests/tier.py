@@ -70,6 +70,11 @@ NO_JIT = {"NUMBA_DISABLE_JIT": "1"}
 CHECKED = {"RINGBOOK_FLAVOUR": "check"}
 
 
+def _kernels(name: str, environ: dict[str, str]) -> Stage:
+    # Compiled before any test's own time limit runs.
+    return Stage(f"kernels, {name}", _python("engine.warmup"), 900, environ)
+
+
 def _tests(
     name: str, marks: str, limit_s: int, environ: dict[str, str], extra: str = "-q"
 ) -> Stage:
@@ -78,23 +83,29 @@ def _tests(
 
 def stages_of(tier: str) -> tuple[Stage, ...]:
     """List the stages of a tier; KeyError for an unknown one."""
+    compiled = (_kernels("as shipped", {}),)
     flavours = (
+        _kernels("bounds checked", CHECKED),
         _tests("tests, bounds checked", f"flavour and {FAST}", 1200, CHECKED),
         _tests("tests, no JIT", f"nojit and {CI}", 900, NO_JIT),
     )
     strict = {"RINGBOOK_NO_SKIPS": "1"}
     tiers = {
-        "check": (*STATIC, _tests("fast tests", HURRIED, 300, {})),
-        "test": (*STATIC, _tests("tests", CI, 2400, {}), *flavours),
+        "check": (*STATIC, *compiled, _tests("fast tests", HURRIED, 300, {})),
+        "test": (*STATIC, *compiled, _tests("tests", CI, 2400, {}), *flavours),
         "ci": (
             *STATIC,
+            *compiled,
             _tests("tests", CI, 2400, {}),
             *flavours,
+            _kernels("with crash points", {"RINGBOOK_FLAVOUR": "failpoint"}),
             _tests("simulation and kills", "chaos and not soak", 2400, {}),
         ),
         "test-all": (
             *STATIC,
+            *compiled,
             _tests("all tests", ALL, 7200, strict),
+            _kernels("bounds checked", CHECKED),
             _tests("tests, bounds checked", f"flavour and {ALL}", 3600, CHECKED | strict),
             _tests("tests, no JIT", f"nojit and {ALL}", 3600, NO_JIT | strict),
         ),

@@ -233,11 +233,11 @@ def test_a_moment_shows_books_and_trades(
     assert replay_journal.command(journal_options(kept, until=250)) == 0
     text = capsys.readouterr().out
     assert text.startswith("shard 0 after command 250  ")
-    assert "AA  continuous" in text
-    assert "EDGE  " in text
-    assert replay_journal.command(journal_options(kept, until=250, symbol="AA", depth=1)) == 0
+    assert "FA  continuous" in text
+    assert "FB  " in text
+    assert replay_journal.command(journal_options(kept, until=250, symbol="FA", depth=1)) == 0
     text = capsys.readouterr().out
-    assert "EDGE" not in text
+    assert "FB  " not in text
     moment = whole_time(int(journal_records(kept)["in_ts"][249]))
     assert replay_journal.command(journal_options(kept, until_time=moment)) == 0
 

@@ -102,7 +102,7 @@ def test_cache_directory_is_for_the_owner_alone(project: Path) -> None:
 def test_source_closure_has_what_is_imported_at_any_depth_and_nothing_else() -> None:
     engine = ROOT / "engine"
     found = {p.relative_to(ROOT).as_posix() for p in source_closure(engine / "command_ring.py")}
-    wanted = "command_ring records atomics jit ring_words segment".split()
+    wanted = "command_ring codes records atomics jit ring_words segment".split()
     assert found == {f"engine/{name}.py" for name in wanted}
 
 

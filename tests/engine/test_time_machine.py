@@ -101,7 +101,7 @@ def test_trades_are_counted_once_and_the_last_ones_kept(kept: KeptDirectory) -> 
 def test_what_the_journal_does_not_have_is_refused_with_a_sentence(kept: KeptDirectory) -> None:
     with pytest.raises(PastError, match=r"has no command 99999: its journal ends with"):
         moment(kept, 0, 99_999)
-    with pytest.raises(PastError, match=r"no instrument 'NOPE' .* it has AA"):
+    with pytest.raises(PastError, match=r"no instrument 'NOPE' .* it has FA"):
         moment(kept, 0, symbol="NOPE")
 
 

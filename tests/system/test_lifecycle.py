@@ -151,30 +151,28 @@ def test_two_shards_serve_their_own_symbols() -> None:
         wire.close()
 
 
-def test_run_py_up_says_where_it_is_and_ends_on_ctrl_c() -> None:
+def test_run_py_up_says_where_it_is_and_ends_on_ctrl_c(tmp_path: Path) -> None:
     config = small_config("lifeh", 19281)
     text = f"""
 instance = "lifeh"
 network = {{ port = {_free_port()}, feed_port = 19281, directory_port = 19280 }}
 shard = {{ orders_max = 4096, slice_events = 900, events_per_command_max = 1024 }}
 rings = {{ event_capacity = {config.rings.event_capacity} }}
+journal = {{ directory = "{tmp_path}/data" }}
 """
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"ringbook-lifeh-{os.getpid()}.toml"
+    path = tmp_path / "lifeh.toml"
     path.write_text(text)
-    try:
-        up = subprocess.Popen(
-            [sys.executable, "run.py", "up", "--config", str(path)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert up.stdout is not None
-        lines = [up.stdout.readline() for _ in range(4)]
-        assert any("tcp://127.0.0.1:" in line for line in lines), lines
-        up.send_signal(signal.SIGINT)
-        assert up.wait(WAIT_S) == 0
-        up.stdout.close()
-    finally:
-        path.unlink()
+    up = subprocess.Popen(
+        [sys.executable, "run.py", "up", "--config", str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert up.stdout is not None
+    lines = [up.stdout.readline() for _ in range(4)]
+    assert any("tcp://127.0.0.1:" in line for line in lines), lines
+    up.send_signal(signal.SIGINT)
+    assert up.wait(WAIT_S) == 0
+    up.stdout.close()
     assert segments_of("lifeh") == []
 
 

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import uuid
 import zlib
@@ -25,6 +26,9 @@ import pytest
 from hypothesis import settings
 
 from tests.leaks import SESSION_VARIABLE, find_leaks, take_snapshot
+
+# A suite started in the background has Ctrl-C ignored, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent

@@ -32,7 +32,8 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued, emit_summary, event_order
 from engine.full_emit import order_total
-from engine.full_orders import full_cancel
+from engine.full_entry import full_go
+from engine.full_numbers import FULL_CANCEL
 from engine.jit import helper, subroutine
 from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
 from engine.records import CommandFlag, EventKind, OrderState, Reason, TimeInForce
@@ -138,7 +139,7 @@ def work_list(s, kind, count, account, session):
 def order_withdraw(s, slot, reason):
     """Take a resting order out of the market, by whichever rules it lives."""
     if orders(s)[slot]["flags"] & ORDER_FULL:
-        full_cancel(s, slot, reason)
+        full_go(s, FULL_CANCEL, slot, reason)
     else:
         order_cancel(s, slot, reason)
 

@@ -42,7 +42,8 @@ from engine.emit import (
     emit_rejected,
     emit_session,
 )
-from engine.full_orders import order_expire
+from engine.full_entry import full_go
+from engine.full_numbers import FULL_EXPIRE
 from engine.id_table import texts_forget
 from engine.image import image_open
 from engine.jit import helper, subroutine
@@ -197,7 +198,7 @@ def time_run(s, slot, order_id, pause):
     if order_id != 0:
         order = order_id & SLOT_MASK
         if due_now(s, order, now) and orders(s)[order]["order_id"] == order_id:
-            order_expire(s, order)
+            full_go(s, FULL_EXPIRE, order, np.int64(0))
     elif found > 0 and found <= s[SESSIONS_USED]:
         deadline = session_deadline(s, found)
         if deadline != 0 and deadline <= now:

@@ -52,9 +52,11 @@ from numba.core import codegen  # noqa: E402
 from numba.np import arrayobj  # noqa: E402
 
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)
+APART = not JIT_DISABLED and not VERIFY  # libraries are compiled apart (engine/jit_library.py)
 
 _kernels: list[Any] = []
 _warmups: dict[str, Callable[[], object]] = {}
+libraries: dict[str, Callable[[], None]] = {}  # by module: what loads it
 _closures: dict[Path, frozenset[Path]] = {}
 _directories: dict[Path, Path] = {}
 
@@ -69,11 +71,15 @@ def cache_root() -> Path:
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    # All statements at any depth; expressions, most of a tree, hold no import.
+    # All statements at any depth; expressions, most of a tree, hold no import. A library is a
+    # source of who calls it only where it is not compiled apart.
     todo = [tree]
     while todo:
         node = todo.pop()
         yield node
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "APART":
+            todo += node.body if APART else node.orelse
+            continue
         for field in ("body", "orelse", "finalbody", "handlers", "cases"):
             inner = getattr(node, field, None)
             if isinstance(inner, list):
@@ -175,7 +181,36 @@ def kernel(function: Callable[..., Any]) -> Any:
     numba.config.CACHE_DIR = str(_cache_directory(Path(function.__code__.co_filename).resolve()))
     compiled = njit(cache=True, nogil=True, _nrt=False, boundscheck=VERIFY)(function)
     _kernels.append(compiled)
+    first_call = compiled._compile_for_args
+
+    def load_and_compile(*args: object, **kwargs: object) -> object:
+        load_libraries()
+        return first_call(*args, **kwargs)
+
+    if libraries:
+        compiled._compile_for_args = load_and_compile
     return compiled
+
+
+def compile_apart(function: Callable[..., Any], signature: Any) -> Any:
+    """Compile or load a library's function; its `address` is what the cell gets."""
+    numba.config.CACHE_DIR = str(_cache_directory(Path(function.__code__.co_filename).resolve()))
+    return numba.cfunc(signature, cache=True, _nrt=False)(function)
+
+
+_deferred = False
+
+
+def load_libraries(later: bool | None = None) -> None:
+    """Load the libraries that kernels of this process may call. `later`: from now on (True) kernels
+    are made without them, because another process compiles them; (False) they are there.
+    """
+    global _deferred
+    if later is not None:
+        _deferred = later
+    if not _deferred:
+        for load in list(libraries.values()):
+            load()
 
 
 _helper_names: set[str] = set()

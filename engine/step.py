@@ -50,9 +50,8 @@ from engine.emit import (
     emit_rejected,
     symbol_id_of,
 )  # fmt: skip
-from engine.full_match import full_sweep_run
-from engine.full_orders import full_new
-from engine.full_replace import full_replace
+from engine.full_entry import full_command, full_go
+from engine.full_numbers import FULL_NEW, FULL_REPLACE, FULL_WORK
 from engine.id_table import id_find, ids_settle, text_find
 from engine.image import image_run
 from engine.jit import helper, kernel, subroutine
@@ -123,7 +122,7 @@ def step_new(s, c, text_row):
     if np.int64(c["px"]) > symbols(s)[symbol]["px_max"]:
         return np.int64(RejectCode.OUT_OF_RANGE.value), symbol
     if symbols(s)[symbol]["rules"] != RuleSet.PLAIN:
-        return full_new(s, c, symbol, text_row), symbol
+        return full_command(s, c, FULL_NEW, symbol, text_row), symbol
     if unsupported(c):
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), symbol
     code = new_code(s, c, symbol)
@@ -188,7 +187,7 @@ def step_target(s, c):
     code = np.int64(0)
     if c["kind"] == CommandKind.REPLACE:
         if orders(s)[slot]["flags"] & ORDER_FULL:
-            code = full_replace(s, c, slot)
+            code = full_command(s, c, FULL_REPLACE, slot, np.int64(0))
         else:
             code = step_replace(s, c, slot)
     elif c["symbol_id"] != 0 and np.int64(c["symbol_id"]) != symbol_id_of(s, symbol):
@@ -260,7 +259,7 @@ def work_run(s):
     kind = s[WORK_KIND]
     if kind == WORK_SWEEP:
         if orders(s)[s[WORK_ORDER]]["flags"] & ORDER_FULL:
-            full_sweep_run(s)
+            full_go(s, FULL_WORK, np.int64(0), np.int64(0))
         else:
             sweep_run(s)
     elif kind == WORK_CANCELS:

@@ -3,7 +3,8 @@
 Cold. Modules register their own warm-up (engine/jit.py); importing a role's modules registers them.
 What an earlier start compiled is recognised by a marker in the kernels' cache directory and
 skipped. A cold start uses two processes: the engine's kernels here (the step, which several of them
-have in them, is lowered once a process), the doors' in a helper process; the two share no kernel.
+have in them, is lowered once a process), the libraries and the doors' kernels in a helper process;
+the two share no kernel.
 
 `python -m engine.warmup` compiles what tests and processes of this flavour need, so that none has
 to wait for it.
@@ -14,7 +15,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from engine.jit import JIT_DISABLED, prune_cache, warm_pending, warm_up
+from engine.jit import (
+    JIT_DISABLED,
+    libraries,
+    load_libraries,
+    prune_cache,
+    warm_pending,
+    warm_up,
+)
 
 Progress = Callable[[int, int, str, float], None]
 MODULES = {
@@ -23,10 +31,11 @@ MODULES = {
         "engine.live_book",
         "engine.journal_process",
         "engine.follower_process",
+        "engine.full_rules",
     ),
     "gateway": ("gateway.tcp_entry", "engine.live_book"),
     "feed": ("feed.publisher", "feed.listener"),
-    "local": ("engine.local",),
+    "local": ("engine.local", "engine.full_rules"),
 }
 
 
@@ -46,15 +55,15 @@ def warm_roles(roles: set[str], progress: Progress) -> None:
     if not pending:
         return
     prune_cache()
-    doors = [name for name in pending if not name.startswith("engine.")]
-    helper = _start_helper(roles, doors) if doors and len(doors) < len(pending) else None
-    warm_up(progress, [name for name in pending if helper is None or name not in doors])
+    apart = [name for name in pending if name in libraries or not name.startswith("engine.")]
+    helper = _start_helper(roles, apart) if apart and len(apart) < len(pending) else None
+    load_libraries(later=helper is not None)
+    warm_up(progress, [name for name in pending if helper is None or name not in apart])
     if helper is not None:
         helper.wait()
         if helper.returncode:
-            raise RuntimeError(
-                f"compiling the doors' kernels failed with exit code {helper.returncode}"
-            )
+            raise RuntimeError(f"compiling in the helper failed with exit code {helper.returncode}")
+        load_libraries(later=False)
 
 
 def _start_helper(roles: set[str], names: list[str]) -> "subprocess.Popen[bytes]":

@@ -26,10 +26,11 @@ FACES = frozenset(
 DOORS = frozenset("gateway feed api store strategy bridge".split())
 EXTRA_FACES = {"strategy": frozenset({"engine.local"})}
 PACKAGES = DOORS | {"engine", "bench", "ringbook", "tests", "run", "cli"}
-COMPILER_FILES = frozenset({"engine/jit.py", "engine/atomics.py"})
+COMPILER_FILES = frozenset({"engine/jit.py", "engine/jit_library.py", "engine/atomics.py"})
+CODE_GENERATORS = frozenset({"engine/jit_library.py", "engine/atomics.py"})
 COMPILER = frozenset({"numba", "llvmlite"})
 WIRING_ROOM = "engine/topology.py"
-KERNEL_DECORATORS = frozenset({"kernel", "helper", "subroutine"})
+KERNEL_DECORATORS = frozenset({"kernel", "helper", "library", "subroutine"})
 FILE_LINES_MAX = 600
 KERNEL_LINES_MAX = 40
 KERNEL_ARGUMENTS_MAX = 6
@@ -198,7 +199,7 @@ def _forbidden(source: Source, name: str, *, lazy: bool) -> str:
     target = name.split(".")[0]
     own = source.package
     if target in COMPILER and source.path not in COMPILER_FILES:
-        return "only engine/jit.py and engine/atomics.py import the compiler"
+        return "only engine/jit.py, jit_library.py and atomics.py import the compiler"
     if target not in PACKAGES or own in ("tests", "run", "cli"):
         return ""
     if target == "ringbook" and own != "ringbook":
@@ -345,8 +346,8 @@ def records_by_key_in_kernels(source: Source, project: Project) -> Iterator[str]
 @rule
 def annotations_outside_kernels(source: Source, project: Project) -> Iterator[str]:
     """mypy lets un-annotated functions pass because of kernels; everything else is annotated."""
-    if not source.is_product or source.path == "engine/atomics.py":
-        return  # atomics.py holds code generators in the compiler's own calling convention
+    if not source.is_product or source.path in CODE_GENERATORS:
+        return  # code generators in the compiler's own calling convention
     kernels = {id(inner) for kernel in kernels_of(source) for inner in ast.walk(kernel)}
     for node in functions_of(source):
         if id(node) in kernels:

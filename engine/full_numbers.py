@@ -1,0 +1,10 @@
+"""The numbers by which a step asks for the full trading rules (engine/full_entry.py)."""
+
+# With a command.
+FULL_NEW = 1  # (symbol, row of the text id)
+FULL_REPLACE = 2  # (slot)
+# Without.
+FULL_WITHOUT = 32  # from here on
+FULL_WORK = 32  # go on with the open work
+FULL_CANCEL = 33  # (slot, reason)
+FULL_EXPIRE = 34  # (slot)

@@ -1,0 +1,66 @@
+"""The full trading rules as one library (engine/jit_library.py): all that a step asks of them.
+
+Hot for instruments with RuleSet.FULL. `what` is one of engine/full_numbers.py.
+"""
+
+import importlib
+
+import numpy as np
+
+from engine.book_state import TABLE_WORDS
+from engine.full_match import full_sweep_run
+from engine.full_numbers import (
+    FULL_CANCEL,
+    FULL_EXPIRE,
+    FULL_NEW,
+    FULL_REPLACE,
+    FULL_WITHOUT,
+    FULL_WORK,
+)
+from engine.full_orders import full_cancel, full_new, order_expire
+from engine.full_replace import full_replace
+from engine.jit import helper, load_libraries, register_warmup
+from engine.jit_library import library, record_at, words_at
+from engine.records import COMMAND
+
+state_at, command_at = words_at(TABLE_WORDS), record_at(COMMAND)
+
+
+@helper
+def full_command(s, c, what, a, b):
+    """Run a command; returns the reject code."""
+    code = np.int64(0)
+    if what == FULL_NEW:
+        code = full_new(s, c, a, b)
+    elif what == FULL_REPLACE:
+        code = full_replace(s, c, a)
+    return code
+
+
+@helper
+def full_go(s, what, a, b):
+    """Do what comes without a command of its own."""
+    if what == FULL_WORK:
+        full_sweep_run(s)
+    elif what == FULL_CANCEL:
+        full_cancel(s, a, b)
+    elif what == FULL_EXPIRE:
+        order_expire(s, a)
+    return np.int64(0)
+
+
+@library
+def full_rules(table, command, what, a, b):
+    """Addresses instead of arrays."""
+    s = state_at(table)
+    if what >= FULL_WITHOUT:
+        return full_go(s, what, a, b)
+    return full_command(s, command_at(command), what, a, b)
+
+
+def _warm() -> None:
+    importlib.import_module("engine.full_entry")  # which knows this library as one to load
+    load_libraries()
+
+
+register_warmup(__name__, _warm)

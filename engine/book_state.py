@@ -60,6 +60,7 @@ INCARNATION_NUMBER = 27
 TRADING_DATE = 28  # yyyymmdd of the open feed session, never earlier than before
 FEED_EPOCH = 29  # of the open feed session
 DUE_COUNT = 30  # orders in `due`
+SETTLING = 31  # symbols in `settling`
 SHARD = 32
 EVENT_MASK = 33
 ID_MASK = 34
@@ -78,6 +79,10 @@ SESSIONS_CAPACITY = 46
 ACCOUNTS_CAPACITY = 47
 TEXTS_CAPACITY = 48
 ID_SHIFT = 49  # from a 32-bit home to its place in the id table
+SETTLE_STAGE = 50  # how far the first of `settling` is (engine/full_settle.py)
+SETTLE_THEN = 51  # what comes when all are done: the SUMMARY of so many cancels + 1, or nothing
+SETTLE_INDEX = 52  # place in the list of the stage
+RUN_OPEN = 53  # a run is open within the work
 SLICE_START = 54
 DIRTY_COUNT = 55
 RECEIPT_GATEWAY_IN = 56  # four words as they lie in the slot; shard_out is written at commit
@@ -192,6 +197,18 @@ SYMBOL = np.dtype(
     ],
     align=True,
 )
+# What an instrument of the full rules has beside SYMBOL, where stp, iceberg_parts and protection
+# are the terms it was listed with.
+RULES = np.dtype(
+    [
+        ("rule", "<i8", (32,)),  # by InstrumentRule: in force now
+        ("reference", "<i8"),  # static band reference, ticks; 0: none
+        ("settles", "<i8"),  # it is in `settling`
+        ("watched", "<i8"),  # how much of it looks at every change: stops that wait
+        ("reserved", "<i8", (29,)),
+    ],
+    align=True,
+)
 SESSION = np.dtype(
     [
         ("name", "<u8"),
@@ -248,6 +265,8 @@ ARRAYS: dict[str, np.dtype] = {
     "recent": _I8,  # per side the leaves used last: price >> 6 in the high half, leaf in the low
     "sides": SIDE,
     "symbols": SYMBOL,
+    "rules": RULES,
+    "settling": _I4,  # symbols that something follows for when the command is done, ascending
     "names": _U8,
     "sessions": SESSION,
     "accounts": ACCOUNT,
@@ -274,6 +293,7 @@ more, due, dark = (_views[n] for n in ("more", "due", "dark"))
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
+rules, settling = (_views[n] for n in ("rules", "settling"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
 ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
 text_index, scratch, dirty = (_views[n] for n in ("text_index", "scratch", "dirty"))
@@ -346,6 +366,8 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "recent": symbols * 2 * RECENT_LEAVES,
         "sides": symbols * 2,
         "symbols": symbols,
+        "rules": symbols,
+        "settling": symbols,
         "names": symbols,
         "sessions": limits.sessions_max + 1,
         "accounts": limits.accounts_max,

@@ -13,6 +13,8 @@ from engine.book_state import (
     FATAL_SECOND_WORK,
     ORDER_FULL,
     ORDER_TAG,
+    SETTLE_THEN,
+    SETTLING,
     WORK_ACCOUNT,
     WORK_COUNT,
     WORK_CURSOR,
@@ -33,7 +35,7 @@ from engine.book_state import (
 from engine.emit import emit_continued, emit_summary, event_order
 from engine.full_emit import order_total
 from engine.full_entry import full_go
-from engine.full_numbers import FULL_CANCEL
+from engine.full_numbers import FULL_CANCEL, FULL_SETTLE
 from engine.jit import helper, subroutine
 from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
 from engine.records import CommandFlag, EventKind, OrderState, Reason, TimeInForce
@@ -153,6 +155,10 @@ def cancels_run(s):
         s[WORK_COUNT] += 1
     if s[WORK_CURSOR] < s[WORK_TOTAL]:
         emit_continued(s, np.int64(s[WORK_COUNT]))
+    elif s[SETTLING] != 0:
+        s[SETTLE_THEN] = s[WORK_TOTAL] + 1
+        full_go(s, FULL_SETTLE, np.int64(0), np.int64(0))
+        return
     else:
         s[WORK_KIND] = WORK_NONE
         account, session = np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION])

@@ -23,6 +23,7 @@ from engine.book_state import (
     accounts,
     orders,
     sessions,
+    symbols,
 )
 from engine.bulk import session_cancel_run
 from engine.deadline import (
@@ -42,8 +43,8 @@ from engine.emit import (
     emit_rejected,
     emit_session,
 )
-from engine.full_entry import full_go
-from engine.full_numbers import FULL_EXPIRE
+from engine.full_entry import full_command, full_go
+from engine.full_numbers import FULL_EXPIRE, FULL_RULE
 from engine.id_table import texts_forget
 from engine.image import image_open
 from engine.jit import helper, subroutine
@@ -54,11 +55,13 @@ from engine.records import (
     CommandKind,
     Reason,
     RejectCode,
+    RuleSet,
 )  # fmt: skip
 from engine.validate import (
     name_find,
     name_printable,
     owner_code,
+    symbol_find,
     symbol_list,
     terms_equal,
     terms_of,
@@ -312,10 +315,19 @@ def administrative_code(c):
     return np.int64(0)
 
 
+@helper
+def step_rules(s, c):
+    """SET_RULE: of instruments with the full rules. Returns (reject code, symbol index)."""
+    symbol = symbol_find(s, c)
+    if symbol == 0 or symbols(s)[symbol]["rules"] == RuleSet.PLAIN:
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), np.int64(0)
+    return full_command(s, c, FULL_RULE, symbol, np.int64(0)), symbol
+
+
 @subroutine
 def step_administrative(s, c):
     """Commands of the supervisor and the loop; refused from anybody else."""
-    kind = np.int64(c["kind"])
+    kind, symbol = np.int64(c["kind"]), np.int64(0)
     code = administrative_code(c)
     if code != 0:
         pass
@@ -331,7 +343,9 @@ def step_administrative(s, c):
         code = step_producer_reset(s, c)
     elif kind == CommandKind.INCARNATION:
         code = step_incarnation(s, c)
+    elif kind == CommandKind.SET_RULE:
+        code, symbol = step_rules(s, c)
     else:
         code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if code != 0:
-        emit_rejected(s, c, code, np.int64(0))
+        emit_rejected(s, c, code, symbol)

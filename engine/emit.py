@@ -33,6 +33,7 @@ from engine.book_state import (
     order_words,
     orders,
     rejects,
+    rules,
     sessions,
     symbols,
     texts,
@@ -47,6 +48,7 @@ from engine.records import (
     CommandFlag,
     EventFlag,
     EventKind,
+    InstrumentRule,
     Phase,
     Reason,
     RejectCode,
@@ -310,8 +312,8 @@ def emit_expired(s, slot, reason):
 
 
 @helper
-def emit_listed(s, symbol):
-    """LISTED, then PHASE: the public learns of the symbol before any order of it."""
+def emit_listed_terms(s, symbol):
+    """LISTED: the terms of the symbol, and its self-trade mode now."""
     row = symbols(s)[symbol]
     index = event_new(s, EventKind.LISTED)
     event = events(s)[index]
@@ -320,11 +322,18 @@ def emit_listed(s, symbol):
     event["amount2"] = row["lot"]
     event["px2"] = row["px_max"]
     event["order_type"] = row["rules"]
-    event["stp"] = row["stp"]
+    event["stp"] = rules(s)[symbol]["rule"][InstrumentRule.STP.value]
     name = row["name"]
     for i in range(8):
         event["text"][i] = np.uint8((name >> np.uint64(8 * i)) & np.uint64(0xFF))
     event_public(s, event)
+
+
+@helper
+def emit_listed(s, symbol):
+    """LISTED, then PHASE: the public learns of the symbol before any order of it."""
+    row = symbols(s)[symbol]
+    emit_listed_terms(s, symbol)
     index = event_new(s, EventKind.PHASE)
     event = events(s)[index]
     event["symbol_id"] = symbol_id_of(s, symbol)

@@ -13,9 +13,41 @@ shows 1 .. leaves, an iceberg at most its peak; DARK of a level that is free is 
 
 import numpy as np
 
-from engine.book_numba import level_create, level_find, level_remove
-from engine.book_state import NONE, ORDER_HIDDEN, dark, levels, more, orders, sides
+from engine.book_numba import level_create, level_find, level_remove, symbol_touch
+from engine.book_state import (
+    NONE,
+    ORDER_HIDDEN,
+    SETTLING,
+    dark,
+    levels,
+    more,
+    orders,
+    rules,
+    settling,
+    sides,
+)
 from engine.jit import helper, subroutine
+
+
+@subroutine
+def settle_note(s, symbol):
+    """Something follows for this symbol when the command is done."""
+    rules(s)[symbol]["settles"] = 1
+    place = np.int64(s[SETTLING])
+    while place > 0 and settling(s)[place - 1] > symbol:
+        settling(s)[place] = settling(s)[place - 1]
+        place -= 1
+    settling(s)[place] = symbol
+    s[SETTLING] += 1
+
+
+@helper
+def full_touch(s, symbol):
+    """The running command changes this symbol."""
+    symbol_touch(s, symbol)
+    row = rules(s)[symbol]
+    if row["watched"] != 0 and row["settles"] == 0:
+        settle_note(s, symbol)
 
 
 @helper

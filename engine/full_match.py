@@ -12,11 +12,13 @@ A unit is one pair of fills with what follows from it, or one prevention.
 import numpy as np
 
 from engine.atomics import prefetch_line
-from engine.book_numba import level_next, symbol_touch
+from engine.book_numba import level_next
 from engine.book_state import (
     MAX_WALK,
     ORDER_HIDDEN,
     PUBLIC_REF,
+    RUN_OPEN,
+    SETTLING,
     WORK_COUNT,
     WORK_CURSOR,
     WORK_KIND,
@@ -35,6 +37,7 @@ from engine.full_book import (
     full_refresh,
     full_remove,
     full_shrink,
+    full_touch,
     level_total,
 )
 from engine.full_emit import (
@@ -46,7 +49,14 @@ from engine.full_emit import (
 )
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
-from engine.matching import WORK_NONE, best_crosses, order_release, slice_full, sweep_open
+from engine.matching import (
+    WORK_NONE,
+    WORK_SWEEP,
+    best_crosses,
+    order_release,
+    slice_full,
+    sweep_open,
+)
 from engine.order_due import due_insert, due_remove
 from engine.records import (
     PRICE_TICKS_MAX,
@@ -245,39 +255,60 @@ def full_close(s, slot, old_ref):
         full_book(s, slot, old_ref)
 
 
+@helper
+def run_open(s, slot, old_ref):
+    """The order begins to meet the book: a work of its own, or part of one that settles."""
+    if s[WORK_KIND] == WORK_NONE:
+        sweep_open(s, slot, old_ref)
+    s[RUN_OPEN] = 1
+    s[WORK_ORDER] = slot
+    s[WORK_REF] = old_ref
+    s[WORK_CURSOR] = 0
+    s[WORK_TOTAL] = 0
+
+
 @subroutine
-def full_sweep_run(s):
-    """Run the open sweep of an order of the full rules."""
+def full_run_on(s):
+    """Go on with the order that is running; returns False when the slice is full before its end."""
     slot = np.int64(s[WORK_ORDER])
-    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+    full_touch(s, np.int64(orders(s)[slot]["symbol"]))
     found = full_sweep(s, slot)
     if found == WAITS:
         id_insert(s, slot)
-        emit_continued(s, np.int64(s[WORK_COUNT]))
-    else:
+        return False
+    s[RUN_OPEN] = 0
+    s[WORK_CURSOR] = 0
+    s[WORK_TOTAL] = 0
+    if s[WORK_KIND] == WORK_SWEEP:
         s[WORK_KIND] = WORK_NONE
-        s[WORK_CURSOR] = 0
-        s[WORK_TOTAL] = 0
-        if found == ENDED:
-            full_release(s, slot)
-        else:
-            full_close(s, slot, np.int64(s[WORK_REF]))
-    s[WORK_COUNT] = 0
+        if s[SETTLING] == 0:
+            s[WORK_COUNT] = 0
+    if found == ENDED:
+        full_release(s, slot)
+    else:
+        full_close(s, slot, np.int64(s[WORK_REF]))
+    return True
 
 
 @helper
 def full_enter(s, slot, old_ref):
-    """The order meets the book."""
+    """The order meets the book; returns False when the slice is full before its end."""
     row = orders(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
     if best_crosses(s, symbol, side, full_limit(s, slot)):
-        sweep_open(s, slot, old_ref)
-        s[WORK_CURSOR] = 0
-        s[WORK_TOTAL] = 0
-        full_sweep_run(s)
-    else:
-        symbol_touch(s, symbol)
-        full_close(s, slot, old_ref)
+        run_open(s, slot, old_ref)
+        return full_run_on(s)
+    full_touch(s, symbol)
+    full_close(s, slot, old_ref)
+    return True
+
+
+@helper
+def full_start(s, slot, old_ref):
+    """The order of a command meets the book, as a work where it does not fit into the slice."""
+    if not full_enter(s, slot, old_ref):
+        emit_continued(s, np.int64(s[WORK_COUNT]))
+        s[WORK_COUNT] = 0
 
 
 @helper

@@ -7,7 +7,7 @@ hidden orders and own ones included.
 
 import numpy as np
 
-from engine.book_numba import level_find, symbol_touch
+from engine.book_numba import level_find
 from engine.book_state import (
     IN_TS,
     LEVELS_CAPACITY,
@@ -19,17 +19,20 @@ from engine.book_state import (
     levels,
     more,
     orders,
+    rules,
     sides,
     symbols,
 )
+from engine.full_book import full_touch
 from engine.full_emit import full_emit_accepted, full_emit_ended
-from engine.full_match import full_dry_run, full_end, full_enter, full_release, limit_or_any
+from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
 from engine.records import (
     PRICE_TICKS_MAX,
     CommandFlag,
     EventKind,
+    InstrumentRule,
     OrderType,
     Reason,
     RejectCode,
@@ -40,6 +43,12 @@ from engine.records import (
 DAY_NS = 86_400 * 10**9
 BUILT_TYPES = int(OrderType.MARKET_TO_LIMIT)  # up to here; the others are refused 304
 UNBUILT_FLAGS = int(CommandFlag.REDUCE_ONLY | CommandFlag.LIST)
+
+
+@helper
+def rule_of(s, symbol, key):
+    """What a rule of the instrument says now."""
+    return np.int64(rules(s)[symbol]["rule"][key])
 
 
 @helper
@@ -67,7 +76,7 @@ def entry_px(s, c, symbol):
     if c["order_type"] == OrderType.MARKET_TO_LIMIT:
         px = best
     elif flags & CommandFlag.PROTECTED.value and best > 0:
-        px = best + (1 - 2 * side) * np.int64(symbols(s)[symbol]["protection"])
+        px = best + (1 - 2 * side) * rule_of(s, symbol, InstrumentRule.PROTECTION)
         px = min(max(px, np.int64(1)), np.int64(PRICE_TICKS_MAX))
     elif flags & CommandFlag.SLIDE.value:
         px = slid_px(s, symbol, side, px)
@@ -84,7 +93,7 @@ def may_make(s, symbol, side, px):
 @helper
 def parts_code(s, symbol, qty, peak):
     """310: an iceberg of too many slices."""
-    if peak > 0 and (qty + peak - 1) // peak > symbols(s)[symbol]["iceberg_parts"]:
+    if peak > 0 and (qty + peak - 1) // peak > rule_of(s, symbol, InstrumentRule.ICEBERG_PARTS):
         return np.int64(RejectCode.ICEBERG_PARTS.value)
     return np.int64(0)
 
@@ -93,7 +102,10 @@ def parts_code(s, symbol, qty, peak):
 def instrument_code(s, c, symbol):
     """3xx of NEW, in order of code."""
     tif, flags = np.int64(c["tif"]), np.int64(c["flags"])
-    unprotected = symbols(s)[symbol]["protection"] == 0 and flags & CommandFlag.PROTECTED.value != 0
+    unprotected = (
+        rule_of(s, symbol, InstrumentRule.PROTECTION) == 0
+        and flags & CommandFlag.PROTECTED.value != 0
+    )
     if c["order_type"] > BUILT_TYPES or flags & UNBUILT_FLAGS or unprotected:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if tif >= TimeInForce.AT_OPEN:
@@ -108,7 +120,7 @@ def instrument_code(s, c, symbol):
 def stp_of(s, c, symbol):
     """Self-trade mode of a new order."""
     mode = np.int64(c["stp"])
-    return mode if mode != SelfTrade.DEFAULT else np.int64(symbols(s)[symbol]["stp"])
+    return mode if mode != SelfTrade.DEFAULT else rule_of(s, symbol, InstrumentRule.STP)
 
 
 @helper
@@ -200,7 +212,7 @@ def full_new(s, c, symbol, text_row):
     more_take(s, c, slot, symbol)
     full_emit_accepted(s, slot)
     if enough:
-        full_enter(s, slot, np.int64(0))
+        full_start(s, slot, np.int64(0))
     else:
         full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
         full_release(s, slot)
@@ -210,14 +222,14 @@ def full_new(s, c, symbol, text_row):
 @subroutine
 def full_cancel(s, slot, reason):
     """Take a resting order out of the market."""
-    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+    full_touch(s, np.int64(orders(s)[slot]["symbol"]))
     full_end(s, EventKind.CANCELED, slot, reason)
 
 
 @subroutine
 def order_expire(s, slot):
     """The time of a DAY or GTD order has come."""
-    symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+    full_touch(s, np.int64(orders(s)[slot]["symbol"]))
     day = orders(s)[slot]["tif"] == TimeInForce.DAY
     reason = np.int64(Reason.DAY.value if day else Reason.GTD.value)
     full_end(s, EventKind.EXPIRED, slot, reason)

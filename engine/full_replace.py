@@ -6,7 +6,7 @@ keeps a value. It keeps its place unless price or minimum quantity change or the
 
 import numpy as np
 
-from engine.book_numba import level_find, symbol_touch
+from engine.book_numba import level_find
 from engine.book_state import (
     IN_TS,
     LEVELS_CAPACITY,
@@ -21,9 +21,9 @@ from engine.book_state import (
     symbols,
 )
 from engine.emit import event_order, event_public, symbol_id_of
-from engine.full_book import full_remove, full_shrink
+from engine.full_book import full_remove, full_shrink, full_touch
 from engine.full_emit import full_emit_ended, order_total
-from engine.full_match import full_dry_run, full_enter, full_release, is_hidden, limit_or_any
+from engine.full_match import full_dry_run, full_release, full_start, is_hidden, limit_or_any
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
@@ -169,7 +169,7 @@ def full_keep(s, c, slot, total):
     event["public_ref"] = orders(s)[slot]["public_ref"]
     event["flags"] |= EventFlag.KEPT.value
     if extra["shown"] < before:
-        symbol_touch(s, np.int64(orders(s)[slot]["symbol"]))
+        full_touch(s, np.int64(orders(s)[slot]["symbol"]))
         event_public(s, event)
 
 
@@ -194,12 +194,12 @@ def full_move(s, c, slot, px, total, enough):
         if before > 0:
             event_public(s, event)
     if enough:
-        full_enter(s, slot, np.int64(0) if crosses else ref)
+        full_start(s, slot, np.int64(0) if crosses else ref)
         return
     if not crosses:  # what the public still sees
         row["public_ref"] = ref
         extra["shown"] = before
-    symbol_touch(s, np.int64(row["symbol"]))
+    full_touch(s, np.int64(row["symbol"]))
     full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
     full_release(s, slot)
 

@@ -8,17 +8,20 @@ import importlib
 import numpy as np
 
 from engine.book_state import TABLE_WORDS
-from engine.full_match import full_sweep_run
 from engine.full_numbers import (
     FULL_CANCEL,
     FULL_EXPIRE,
     FULL_NEW,
     FULL_REPLACE,
+    FULL_RULE,
+    FULL_SETTLE,
     FULL_WITHOUT,
     FULL_WORK,
 )
 from engine.full_orders import full_cancel, full_new, order_expire
 from engine.full_replace import full_replace
+from engine.full_settle import full_settle, full_work
+from engine.instrument_rules import full_rule
 from engine.jit import helper, load_libraries, register_warmup
 from engine.jit_library import library, record_at, words_at
 from engine.records import COMMAND
@@ -34,6 +37,8 @@ def full_command(s, c, what, a, b):
         code = full_new(s, c, a, b)
     elif what == FULL_REPLACE:
         code = full_replace(s, c, a)
+    elif what == FULL_RULE:
+        code = full_rule(s, c, a)
     return code
 
 
@@ -41,11 +46,13 @@ def full_command(s, c, what, a, b):
 def full_go(s, what, a, b):
     """Do what comes without a command of its own."""
     if what == FULL_WORK:
-        full_sweep_run(s)
+        full_work(s)
     elif what == FULL_CANCEL:
         full_cancel(s, a, b)
     elif what == FULL_EXPIRE:
         order_expire(s, a)
+    elif what == FULL_SETTLE:
+        full_settle(s)
     return np.int64(0)
 
 

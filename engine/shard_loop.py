@@ -47,6 +47,7 @@ from engine.book_state import (
     ShardState,
     allocate_state,
     event_words,
+    rules,
     sessions,
     small_limits,
     symbols,
@@ -161,8 +162,8 @@ def may_trade(s, c):
 @helper
 def work_concerns(s, c):
     """Whether the open work must be complete before `c` may run (RULES §1). Not if the work is
-    about one symbol, `c` about an order in another, and `c` cannot become a work itself: there is
-    room for one.
+    about one symbol, `c` about an order in another that is not watched, and `c` cannot become a
+    work itself: there is room for one.
     """
     kind = c["kind"]
     short = kind == CommandKind.CANCEL or kind == CommandKind.QUERY_ORDER or kind == CommandKind.NEW
@@ -171,6 +172,9 @@ def work_concerns(s, c):
         return True
     if np.int64(c["symbol_id"]) == np.int64(symbols(s)[symbol]["symbol_id"]):
         return True
+    other = np.int64(c["symbol_id"]) & SYMBOL_INDEX_MASK
+    if other <= s[SYMBOLS_USED] and rules(s)[other]["watched"] != 0:
+        return True  # something follows from any change of it
     return kind == CommandKind.NEW and may_trade(s, c)
 
 

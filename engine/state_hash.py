@@ -27,6 +27,7 @@ from engine.book_state import (
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
+    SETTLING,
     TEXTS_USED,
     WORK_CURSOR,
     WORK_KIND,
@@ -111,6 +112,10 @@ def _symbols(state: ShardState) -> dict[str, np.ndarray]:
     return {"symbols": rows}
 
 
+def _settling(state: ShardState) -> dict[str, np.ndarray]:
+    return {"settling": state.settling[: int(state.hdr[SETTLING])]}
+
+
 def _texts(state: ShardState) -> dict[str, np.ndarray]:
     return {"texts": state.texts[: int(state.hdr[TEXTS_USED]) + 1]}
 
@@ -133,6 +138,7 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "free_orders": _orders,
     "levels": _levels,
     "dark": _levels,
+    "settling": _settling,
     "free_levels": _levels,
     "node_bits": _nodes,
     "node_child": _nodes,

@@ -20,6 +20,7 @@ from engine.book_state import (
     NEXT_DEADLINE,
     ORDER_FULL,
     OUT_POSITION,
+    SETTLING,
     SLICE_START,
     TEMPLATE_LOT,
     TEMPLATE_PX_MAX,
@@ -51,7 +52,7 @@ from engine.emit import (
     symbol_id_of,
 )  # fmt: skip
 from engine.full_entry import full_command, full_go
-from engine.full_numbers import FULL_NEW, FULL_REPLACE, FULL_WORK
+from engine.full_numbers import FULL_NEW, FULL_REPLACE, FULL_SETTLE, FULL_WORK
 from engine.id_table import id_find, ids_settle, text_find
 from engine.image import image_run
 from engine.jit import helper, kernel, subroutine
@@ -70,6 +71,7 @@ from engine.matching import (
     WORK_IMAGE,
     WORK_NONE,
     WORK_ROWS,
+    WORK_SETTLE,
     WORK_SWEEP,
     new_code,
     new_run,
@@ -106,7 +108,17 @@ def template_terms(s):
     plain, none = np.int64(RuleSet.PLAIN.value), np.int64(SelfTrade.NONE.value)
     parts, protection = np.int64(ICEBERG_PARTS), np.int64(0)
     tick, lot, px_max = s[TEMPLATE_TICK], s[TEMPLATE_LOT], s[TEMPLATE_PX_MAX]
-    return (np.int64(tick), np.int64(lot), np.int64(px_max), plain, none, parts, protection)
+    reference = np.int64(0)
+    return (
+        np.int64(tick),
+        np.int64(lot),
+        np.int64(px_max),
+        plain,
+        none,
+        parts,
+        protection,
+        reference,
+    )
 
 
 @helper
@@ -268,6 +280,8 @@ def work_run(s):
         rows_run(s)
     elif kind == WORK_IMAGE:
         image_run(s)
+    elif kind == WORK_SETTLE:
+        full_go(s, FULL_WORK, np.int64(0), np.int64(0))
 
 
 @helper
@@ -282,7 +296,11 @@ def command_open(s, in_ts):
 
 @helper
 def command_close(s):
-    """Flag the last event, test what must hold; returns the broken invariant."""
+    """Let settle what was touched, flag the last event, test what must hold; returns the broken
+    invariant.
+    """
+    if s[SETTLING] != 0 and s[WORK_KIND] == WORK_NONE:
+        full_go(s, FULL_SETTLE, np.int64(0), np.int64(0))
     if s[OUT_POSITION] > s[SLICE_START]:
         close_command(s)
     symbol = np.int64(s[TOUCHED])

@@ -15,6 +15,7 @@ from engine.book_state import (
     SYMBOLS_CAPACITY,
     SYMBOLS_USED,
     names,
+    rules,
     sessions,
     symbols,
     texts,
@@ -26,6 +27,7 @@ from engine.emit import (
     symbol_id_of,
 )
 from engine.id_table import id_find, text_find, text_insert
+from engine.instrument_rules import rules_begin
 from engine.jit import helper, subroutine
 from engine.records import (
     NOTIONAL_MAX,
@@ -309,6 +311,7 @@ def terms_of(c):
         np.int64(c["stp"]),
         np.int64(c["peak"]),
         np.int64(c["qty2"]),
+        np.int64(c["px"]),
     )
 
 
@@ -316,31 +319,33 @@ def terms_of(c):
 def terms_equal(s, symbol, terms):
     """Whether a listed instrument has these terms."""
     row = symbols(s)[symbol]
-    tick, lot, px_max, rules, stp, parts, protection = terms
+    tick, lot, px_max, rule_set, stp, parts, protection, reference = terms
     return (
         row["tick"] == tick
         and row["lot"] == lot
         and row["px_max"] == px_max
-        and row["rules"] == rules
+        and row["rules"] == rule_set
         and row["stp"] == stp
         and row["iceberg_parts"] == parts
         and row["protection"] == protection
+        and rules(s)[symbol]["reference"] == reference
     )
 
 
 @helper
 def symbol_list(s, name, terms):
     """List an instrument; 0 when the name, the terms or the table forbid it."""
-    tick, lot, px_max, rules, stp, parts, protection = terms
+    tick, lot, px_max, rule_set, stp, parts, protection, reference = terms
     if (
         tick < 1
         or lot < 1
         or px_max < 1
-        or rules > RuleSet.FULL
+        or rule_set > RuleSet.FULL
         or stp < SelfTrade.NONE
         or stp > SelfTrade.TRANSFER
         or parts < 1
         or protection < 0
+        or reference < 0
     ):
         return np.int64(0)
     if s[SYMBOLS_USED] >= s[SYMBOLS_CAPACITY] or not name_printable(name):
@@ -353,10 +358,12 @@ def symbol_list(s, name, terms):
     row["tick"] = tick
     row["lot"] = lot
     row["px_max"] = px_max
-    row["rules"] = rules
+    row["rules"] = rule_set
     row["stp"] = stp
     row["iceberg_parts"] = parts
     row["protection"] = protection
+    rules_begin(s, symbol, stp, parts, protection)
+    rules(s)[symbol]["reference"] = reference
     row["phase"] = Phase.CONTINUOUS
     row["symbol_id"] = symbol_id_of(s, symbol)
     symbol_touch(s, symbol)

@@ -54,6 +54,8 @@ VISITED: tuple[object, ...] = (
     (RejectCode.LEVELS_FULL, CommandKind.NEW),
     (RejectCode.LEVELS_FULL, CommandKind.REPLACE),
     (RejectCode.WALK_TOO_LONG, CommandKind.NEW),
+    (EventKind.LISTED, CommandKind.SET_RULE),
+    (RejectCode.BAD_FIELD, CommandKind.SET_RULE),
     ("replaced", KEPT),
     ("replaced", MOVED),
     ("replaced", MOVED_INTO_TRADE),

@@ -17,6 +17,7 @@ from engine.local import LocalExchange
 from engine.records import COMMAND, SLOT_BITS, EventKind
 from tests.model.compare import COMMAND_ROW, EVENT_ROW, FIELDS
 from tests.model.exchange_model import ExchangeModel, start
+from tests.model.full.built import BUILT
 from tests.scenarios.language import SIZES, Scenario, ScenarioError, read_scenarios
 from tests.scenarios.player import DEFAULT_SYMBOL, Command, Event, Player
 
@@ -58,7 +59,7 @@ class ModelVenue:
     def __init__(self, scenario: Scenario) -> None:
         setting = _setting(scenario)
         instruments, accounts = setting.pop("instruments"), setting.pop("accounts")
-        self.model = ExchangeModel(setting.pop("limits"), core_only=True, **setting)
+        self.model = ExchangeModel(setting.pop("limits"), built=BUILT, **setting)
         start(self.model, instruments, accounts)
 
     def apply(self, command: Command) -> list[Event]:

@@ -35,6 +35,7 @@ from engine.records import (
 from tests.model.book_model import BUY, SELL
 from tests.model.exchange_model import ExchangeModel, start
 from tests.model.flow import World
+from tests.model.full.built import BUILT
 
 Command = dict[str, Any]
 Event = dict[str, Any]
@@ -90,7 +91,7 @@ class Pair:
             "template": template,
             "shard": world.shard,
         }
-        self.model = ExchangeModel(world.limits, core_only=True, **policy)
+        self.model = ExchangeModel(world.limits, built=BUILT, **policy)
         self.engine = LocalExchange(
             instruments, accounts=world.accounts, limits=world.limits, **policy
         )

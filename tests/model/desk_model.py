@@ -37,6 +37,7 @@ BOOK_COMMANDS: dict[int, Callable[[ExchangeModel, FullBook, Command], Units]] = 
     int(CommandKind.SET_RULE): rules.set_rule,
     int(CommandKind.SET_LIMITS): quotes.set_limits,
 }
+PART_OF_COMMAND = {int(CommandKind.SET_PHASE): "phases", int(CommandKind.SET_LIMITS): "quotes"}
 SUPERVISOR = 1
 
 
@@ -44,14 +45,14 @@ def own_checks(model: ExchangeModel, c: Command) -> Callable[[Command], None] | 
     """Give what checks the fields of a new order, and of a quote for a full instrument."""
     if c["kind"] == CommandKind.NEW:
         return fields.check_new
-    quoted = c["kind"] == CommandKind.QUOTE and not model.core_only
+    quoted = c["kind"] == CommandKind.QUOTE and "quotes" in model.built
     return quotes.check_fields if quoted and isinstance(model.find_book(c), FullBook) else None
 
 
 def quote(model: ExchangeModel, c: Command) -> Units:
     """A quote for a full instrument."""
     book = model.find_book(c)
-    if not isinstance(book, FullBook) or model.core_only:
+    if not isinstance(book, FullBook) or "quotes" not in model.built:
         raise Refused(RejectCode.NOT_SUPPORTED_HERE)
     model.reached = book
     yield from quotes.quote(model, book, c)
@@ -213,7 +214,7 @@ def run_administrative(model: ExchangeModel, c: Command) -> Units:
         _open_account(model, c["account"])
     elif kind == CommandKind.LIST_INSTRUMENT:
         _list_instrument(model, c)
-    elif model.core_only and kind == CommandKind.ACTIVATE:
+    elif "lists" not in model.built and kind == CommandKind.ACTIVATE:
         raise Refused(RejectCode.NOT_SUPPORTED_HERE)
     elif kind == CommandKind.ACTIVATE and c["producer"] == time_model.LOOP and c["order_id"]:
         yield from lists.activate(model, c)
@@ -234,7 +235,8 @@ def run_administrative(model: ExchangeModel, c: Command) -> Units:
 
 def _rule_a_book(model: ExchangeModel, c: Command) -> Units:
     book = model.find_book(c)
-    if not isinstance(book, FullBook) or model.core_only:
+    part = PART_OF_COMMAND.get(c["kind"])
+    if not isinstance(book, FullBook) or (part and part not in model.built):
         raise Refused(RejectCode.NOT_SUPPORTED_HERE)  # plain instruments have one phase, one rule
     model.reached = book
     yield from BOOK_COMMANDS[c["kind"]](model, book, c)

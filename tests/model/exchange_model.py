@@ -47,6 +47,7 @@ from tests.model.checks_model import (
 from tests.model.events_model import Event, EventWriter
 from tests.model.full import aftermath, digest, lists
 from tests.model.full.book import FullBook
+from tests.model.full.built import PARTS
 from tests.model.session_model import Session, Sessions
 
 Units = Generator[None, None, None]
@@ -62,10 +63,10 @@ class ExchangeModel:
         shard: int = 0,
         unknown_symbol: str = "create",
         template: Instrument | None = None,
-        core_only: bool = False,
+        built: frozenset[str] = PARTS,
     ) -> None:
         # What the compiled engine does not trade yet is refused as it does (docs/rules.md).
-        self.core_only = core_only
+        self.built = built
         self.limits = limits or ShardLimits()
         self.shard = shard
         self.creates_symbols = unknown_symbol == "create"

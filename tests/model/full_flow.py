@@ -38,6 +38,7 @@ CORE = frozenset(
         "iceberg",
         "minimum",
         "post_only",
+        "rules",
         "stp",
     }
 )
@@ -136,7 +137,7 @@ class FullFlow(Flow):
             return supervisor | self._limits(book)
         if self.has("algorithms", 0.01):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing()
-        if self.has("bands", 0.02):
+        if self.has("rules", 0.01) or self.has("bands", 0.02):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._rule()
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from engine.records import SLOT_BITS, CommandKind, EventKind
 from tests.model.compare import EVENT_ROW, FIELDS
 from tests.model.exchange_model import ExchangeModel, _plain
+from tests.model.full.built import BUILT
 from tests.sim.observer import Story, Violation
 
 SLOT_MASK = (1 << SLOT_BITS) - 1
@@ -21,7 +22,7 @@ def model_agrees(story: Story) -> bool:
         return False
     model = ExchangeModel(
         config.shard, shard=story.shard, unknown_symbol=config.unknown_symbol,
-        template=config.template, core_only=True,
+        template=config.template, built=BUILT,
     )  # fmt: skip
     want = []
     for record in records:

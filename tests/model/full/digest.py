@@ -6,6 +6,7 @@ those that wait, in entry order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.records import Phase
@@ -22,33 +23,68 @@ def words(model: ExchangeModel, book: FullBook) -> list[int]:
     resting = [*book.orders(BUY), *book.orders(SELL)]
     found = [book.name, book.phase, book.last_px, len(resting)]
     for order in resting:
-        found += _core_words(order) if model.core_only else _order_words(order)
-    if model.core_only:
-        return found
-    found += [book.wave_low, book.wave_high, len(book.pending)]
+        found += _order_words(model, order)
+    for part in sorted(model.built):
+        found += PART_WORDS[part](model, book)
+    return found
+
+
+def _stops(model: ExchangeModel, book: FullBook) -> list[int]:
+    found = [book.wave_low, book.wave_high, len(book.pending)]
     for order in book.pending:
-        found += _order_words(order) + _stop_words(order)
-    tops = [resting.index(order) + 1 if order else 0 for order in book.top]
-    found += [
-        *(book.algorithm, *tops, book.cross_at or 0),
-        *(book.static_ref, book.dynamic_ref, book.extensions, int(book.has_calendar)),
-        *(book.resumes_to if book.phase == Phase.CANCEL_ONLY else 0, len(book.parked)),
-    ]
+        found += _order_words(model, order) + _stop_words(order)
+    return found
+
+
+def _phases(model: ExchangeModel, book: FullBook) -> list[int]:
+    found = [book.static_ref, book.dynamic_ref, book.extensions, int(book.has_calendar)]
+    found += [book.resumes_to if book.phase == Phase.CANCEL_ONLY else 0, len(book.parked)]
     for order in book.parked:
-        found += _order_words(order)
+        found += _order_words(model, order)
     found.append(len(book.call_markets))
     for order in book.call_markets:
-        found += _order_words(order)
-    found.append(len(book.parked_legs))
+        found += _order_words(model, order)
+    return found
+
+
+def _shares(model: ExchangeModel, book: FullBook) -> list[int]:
+    resting = [*book.orders(BUY), *book.orders(SELL)]
+    tops = [resting.index(order) + 1 if order else 0 for order in book.top]
+    return [book.algorithm, *tops]
+
+
+def _lists(model: ExchangeModel, book: FullBook) -> list[int]:
+    found = [len(book.parked_legs)]
     for order in book.parked_legs:
-        found += _order_words(order) + _stop_words(order)
-    found.append(len(book.parked_pegs))
+        found += _order_words(model, order) + _stop_words(order)
+    return found
+
+
+def _pegs(model: ExchangeModel, book: FullBook) -> list[int]:
+    found = [len(book.parked_pegs)]
     for order in book.parked_pegs:
-        found += _order_words(order)
+        found += _order_words(model, order)
+    return found
+
+
+def _quotes(model: ExchangeModel, book: FullBook) -> list[int]:
+    found = []
     for account, p in sorted(book.protections.items()):
         recent = sum(qty for at, qty in p.fills if at > model.now - p.window)
         found += [account, p.limit, p.window, int(p.fired), recent]
     return found
+
+
+PART_WORDS: dict[str, Callable[[ExchangeModel, FullBook], list[int]]] = {
+    "stops": _stops,
+    "phases": _phases,
+    "shares": _shares,
+    "batches": lambda _, book: [book.cross_at or 0],
+    "budget": lambda *_: [],
+    "quotes": _quotes,
+    "pegs": _pegs,
+    "lists": _lists,
+}
 
 
 def _stop_words(o: FullOrder) -> list[int]:
@@ -65,5 +101,12 @@ def _core_words(o: FullOrder) -> list[int]:
     ]
 
 
-def _order_words(o: FullOrder) -> list[int]:
-    return [*_core_words(o), len(o.legs), int(o.sibling > 0), o.cap, int(o.is_quote)]
+def _order_words(model: ExchangeModel, o: FullOrder) -> list[int]:
+    found = _core_words(o)
+    if "lists" in model.built:
+        found += [len(o.legs), int(o.sibling > 0)]
+    if "pegs" in model.built:
+        found.append(o.cap)
+    if "quotes" in model.built:
+        found.append(int(o.is_quote))
+    return found

@@ -23,6 +23,7 @@ from tests.model.book_model import BUY
 from tests.model.checks_model import Command, Refused, refuse_if, target_text
 from tests.model.full import bands, dry_run, life, lists, pegs, phases, stops
 from tests.model.full.book import FullBook
+from tests.model.full.built import PART_OF_TYPE
 from tests.model.full.order import (
     AUCTION_TIFS,
     BUDGET,
@@ -49,7 +50,7 @@ TRAILING_STOP = int(OrderType.TRAILING_STOP)
 
 def new(model: ExchangeModel, book: FullBook, c: Command) -> Units:
     """Accept an order, let it trade, and book or expire what is left."""
-    if c["decision_code"] and not model.core_only:
+    if c["decision_code"] and "lists" in model.built:
         yield from lists.new(model, book, c)
         return
     order, start = prepare(model, book, c)
@@ -92,10 +93,9 @@ def check_and_make(model: ExchangeModel, book: FullBook, c: Command) -> FullOrde
     """What can be refused without looking at the market's orders; the order."""
     refuse_if(max(c["px"], c["px2"]) > book.px_max, RejectCode.OUT_OF_RANGE)
     phases.check_new(book, c)
-    if model.core_only:
-        _check_core(c)
+    _check_built(model, c)
     _check_supported(book, c)
-    later = model.core_only and c["tif"] in AUCTION_TIFS
+    later = "phases" not in model.built and c["tif"] in AUCTION_TIFS
     refuse_if(later, RejectCode.NO_SUCH_AUCTION)
     phases.check_auction(book, c["tif"])
     order = order_of(model, book, c)
@@ -153,9 +153,11 @@ def _prepare_stop(model: ExchangeModel, book: FullBook, order: FullOrder) -> Sta
 
 
 # --------------------------------------------------------------------------------------- the checks
-def _check_core(c: Command) -> None:
-    refuse_if(c["order_type"] > MARKET_TO_LIMIT, RejectCode.NOT_SUPPORTED_HERE)
-    refuse_if(bool(c["flags"] & CommandFlag.LIST), RejectCode.NOT_SUPPORTED_HERE)
+def _check_built(model: ExchangeModel, c: Command) -> None:
+    part = PART_OF_TYPE.get(c["order_type"])
+    refuse_if(bool(part and part not in model.built), RejectCode.NOT_SUPPORTED_HERE)
+    unlisted = c["flags"] & CommandFlag.LIST and "lists" not in model.built
+    refuse_if(bool(unlisted), RejectCode.NOT_SUPPORTED_HERE)
 
 
 def _check_supported(book: FullBook, c: Command) -> None:

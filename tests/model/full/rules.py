@@ -12,6 +12,7 @@ from engine.records import Algorithm, EventKind, InstrumentRule, RejectCode, Sel
 from tests.model.checks_model import Command, refuse_if
 from tests.model.full import phases
 from tests.model.full.book import BATCHES, FullBook
+from tests.model.full.built import PART_OF_RULE
 
 if TYPE_CHECKING:
     from tests.model.exchange_model import ExchangeModel
@@ -42,6 +43,8 @@ def set_rule(model: ExchangeModel, book: FullBook, c: Command) -> Units:
     """Change one rule."""
     rule, value = c["order_type"], c["amount"]
     refuse_if(rule not in set(InstrumentRule), RejectCode.BAD_FIELD)
+    part = PART_OF_RULE.get(InstrumentRule(rule))
+    refuse_if(bool(part and part not in model.built), RejectCode.NOT_SUPPORTED_HERE)
     if rule == InstrumentRule.LMM:
         _set_lead_market_maker(book, value)
     elif rule == InstrumentRule.ALGORITHM:

@@ -1,0 +1,79 @@
+"""What follows from a command of the full rules when it is done: symbol after symbol settles.
+
+Hot for instruments with RuleSet.FULL where something watches. A change of a symbol that is watched
+puts it into `settling` (engine/full_book.full_touch); behind the command, and before the SUMMARY of
+a mass cancel, each settles in ascending order, stage by stage. It is a work like any other: what
+does not fit into the slice goes on with CONTINUE. One order at a time may be running within it
+(RUN_OPEN); hdr[SETTLE_*] is the rest of its memory.
+"""
+
+import numpy as np
+
+from engine.book_state import (
+    RUN_OPEN,
+    SETTLE_INDEX,
+    SETTLE_STAGE,
+    SETTLE_THEN,
+    SETTLING,
+    WORK_ACCOUNT,
+    WORK_COUNT,
+    WORK_KIND,
+    WORK_REASON,
+    WORK_SESSION,
+    WORK_SYMBOL,
+    rules,
+    settling,
+)
+from engine.emit import emit_continued, emit_summary
+from engine.full_match import full_run_on
+from engine.jit import helper, subroutine
+from engine.matching import WORK_NONE, WORK_SETTLE
+
+
+@helper
+def symbol_settle(s, symbol):
+    """Bring one symbol to rest; returns False when the slice is full before."""
+    if s[RUN_OPEN] and not full_run_on(s):
+        return False
+    return True
+
+
+@helper
+def settled(s):
+    """The first symbol of the list is at rest."""
+    rules(s)[np.int64(settling(s)[0])]["settles"] = 0
+    for place in range(1, np.int64(s[SETTLING])):
+        settling(s)[place - 1] = settling(s)[place]
+    s[SETTLING] -= 1
+    s[SETTLE_STAGE] = 0
+    s[SETTLE_INDEX] = 0
+
+
+@subroutine
+def full_settle(s):
+    """Let all that was touched settle, as far as the slice goes; then close the work."""
+    while s[SETTLING] > 0:
+        s[WORK_KIND] = WORK_SETTLE
+        s[WORK_SYMBOL] = settling(s)[0]
+        if not symbol_settle(s, np.int64(settling(s)[0])):
+            emit_continued(s, np.int64(s[WORK_COUNT]))
+            s[WORK_COUNT] = 0
+            return
+        settled(s)
+    s[WORK_KIND] = WORK_NONE
+    s[WORK_COUNT] = 0
+    if s[SETTLE_THEN] != 0:
+        account, session = np.int64(s[WORK_ACCOUNT]), np.int64(s[WORK_SESSION])
+        count, reason = np.int64(s[SETTLE_THEN]) - 1, np.int64(s[WORK_REASON])
+        s[SETTLE_THEN] = 0
+        emit_summary(s, account, session, count, np.int64(0), reason)
+
+
+@subroutine
+def full_work(s):
+    """Go on with the open work of an order, or of what follows."""
+    if s[WORK_KIND] == WORK_SETTLE:
+        full_settle(s)
+    elif not full_run_on(s):
+        emit_continued(s, np.int64(s[WORK_COUNT]))
+        s[WORK_COUNT] = 0

@@ -25,10 +25,14 @@ from engine.book_state import (
     ORDER_SLIDE,
     ORDER_TEXT,
     ORDERS_FREE,
+    ROW_BUYS,
+    ROW_PARKED,
+    ROW_SELLS,
     SESSIONS_USED,
     SYMBOLS_USED,
     TEXT_MASK,
     TEXTS_USED,
+    TIMED_SYMBOLS,
     TREE_BITS,
     TREE_HEIGHT,
     ShardState,
@@ -39,7 +43,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
-from engine.records import RuleSet
+from engine.records import Phase, RuleSet
 
 
 class BrokenInvariant(Exception):
@@ -118,12 +122,43 @@ def state_digest(state: ShardState) -> str:
             int(row["last_px"]),
             sum(map(len, sides)),
         ]
+        full = bool(row["rules"] == RuleSet.FULL)
         parts.append(np.array(head, np.int64))
-        for slots in sides:
-            columns = _digest_columns(state, slots, full=row["rules"] == RuleSet.FULL)
-            parts.append(np.column_stack(columns).reshape(-1))
+        parts += [_digest_orders(state, slots, full=full) for slots in sides]
+        if full:
+            parts += _digest_phases(state, symbol)
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _digest_orders(state: ShardState, slots: np.ndarray, *, full: bool) -> np.ndarray:
+    return np.column_stack(_digest_columns(state, slots, full=full)).reshape(-1)
+
+
+def row_slots(state: ShardState, symbol: int, row: int) -> np.ndarray:
+    """Slots of the orders of one row of a symbol (engine/full_aside.py), in the order of it."""
+    slots, slot = [], int(state.calls[symbol]["head"][row])
+    while slot != NONE and len(slots) <= len(state.orders):
+        slots.append(slot)
+        slot = int(state.aside[slot]["next"])
+    return np.array(slots, np.int64)
+
+
+def _digest_phases(state: ShardState, symbol: int) -> list[np.ndarray]:
+    # References and what limits the phases, then parked orders, then market orders of the call.
+    row, terms = state.calls[symbol], state.symbols[symbol]
+    reference = terms["last_px"] if row["traded"] else row["dynamic_ref"]
+    resumes = row["resumes_to"] if terms["phase"] == Phase.CANCEL_ONLY else 0
+    head = [row["static_ref"], reference, row["extensions"], row["has_calendar"], resumes]
+    parked, *markets = (row_slots(state, symbol, n) for n in (ROW_PARKED, ROW_BUYS, ROW_SELLS))
+    both = np.concatenate(markets)
+    both = both[np.argsort(state.more["rank"][both])]
+    return [
+        np.array([*head, len(parked)], np.int64),
+        _digest_orders(state, parked, full=True),
+        np.array([len(both)], np.int64),
+        _digest_orders(state, both, full=True),
+    ]
 
 
 def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list[np.ndarray]:
@@ -167,17 +202,37 @@ def check_state(state: ShardState) -> None:
             resting, levels, nodes = resting + rows, levels + level_count, nodes + node_count
             level = int(state.sides[symbol * 2 + side]["best"])
             best[side] = int(state.levels[level]["px"]) if level >= 0 else 0
+        trades = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
         _require(
-            not (best[0] and best[1]) or best[0] < best[1],
+            not trades or not (best[0] and best[1]) or best[0] < best[1],
             "I1 not crossed",
             f"symbol {symbol}: {best}",
         )
-    _require(resting == len(live), "I9", f"{len(live)} live orders, {resting} rest in a queue")
+        resting += _check_rows(state, symbol)
+    _require(resting == len(live), "I9", f"{len(live)} live orders, {resting} rest or wait")
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
     _check_ids(state, live)
     _check_texts(state, live)
     _check_deadlines(state, _check_due(state, live))
+
+
+def _check_rows(state: ShardState, symbol: int) -> int:
+    # Orders of a symbol that are in no level; returns how many.
+    total = 0
+    for row in (ROW_PARKED, ROW_BUYS, ROW_SELLS):
+        where = f"symbol {symbol} row {row}"
+        slots, call = row_slots(state, symbol, row), state.calls[symbol]
+        ranks = state.more["rank"][slots]
+        _require(bool((state.owner[slots] > 0).all()), "I9 a row of orders", where)
+        _require(bool((state.orders["level"][slots] == NONE).all()), "I9 a row of orders", where)
+        _require(bool((state.aside["row"][slots] == row).all()), "I9 a row of orders", where)
+        _require(bool((np.diff(ranks) > 0).all()), "I9 rank", where)
+        _require(len(slots) == int(call["count"][row]), "I9 a row of orders", where)
+        tail = int(slots[-1]) if len(slots) else NONE
+        _require(tail == int(call["tail"][row]), "I9 a row of orders", where)
+        total += len(slots)
+    return total
 
 
 def _check_pool(name: str, free: np.ndarray, count: int, used: int) -> None:
@@ -280,11 +335,17 @@ def _check_dark(state: ShardState, level: int, slots: list[int], where: str) -> 
     _require(int(dark["head"]) == first, "I9 first hidden order", where)
     _require(int(dark["count"]) == int(hidden.sum()), "I9 hidden orders", where)
     shown, leaves = extra["shown"].astype(int), rows["leaves"].astype(int)
+    rank = extra["rank"].astype(int)
+    _require(bool((rank > 0).all()), "I9 rank", where)
+    for part in (rank[~hidden], rank[hidden]):
+        _require(bool((np.diff(part) > 0).all()), "I9 rank", where)
     _require(int(row["qty"]) == int(shown.sum()), "I9 displayed quantity", where)
     _require(int(dark["qty"]) == int((leaves - shown).sum()), "I9 hidden quantity", where)
-    good = np.where(hidden, shown == 0, (shown > 0) & (shown <= leaves))
-    _require(bool(good.all()), "I2 displayed slice", where)
     iceberg = extra["peak"] > 0
+    crossing = bool(state.calls[int(row["side"]) // 2]["stage"])  # its slices show again behind it
+    some = (shown > 0) | (iceberg & crossing)
+    good = np.where(hidden, shown == 0, some & (shown <= leaves))
+    _require(bool(good.all()), "I2 displayed slice", where)
     _require(bool((shown <= extra["peak"])[iceberg].all()), "I2 slice above peak", where)
     plain = ~iceberg & ~hidden
     _require(bool((shown == leaves)[plain].all()), "I2 all of an order is displayed", where)
@@ -354,6 +415,11 @@ def _check_deadlines(state: ShardState, expiries: list[int]) -> None:
     _require(bool((armed["dead_man"] != 0).all()), "deadline", "armed without a dead-man time")
     pending = [int(v) for name in ("dead_man_at", "close_at") for v in waits[name] if v != 0]
     pending += expiries
+    told = state.calls["indicative_at"]
+    pending += told[told != 0].tolist()
+    _require(
+        int((told != 0).sum()) == int(state.hdr[TIMED_SYMBOLS]), "deadline", "symbols that wait"
+    )
     bound = int(state.hdr[NEXT_DEADLINE])
     _require(not pending or 0 < bound <= min(pending), "deadline", f"the next is not {bound}")
 

@@ -13,6 +13,7 @@ from engine.book_state import (
     LEVELS_USED,
     ORDER_POST_ONLY,
     ORDER_SLIDE,
+    aside,
     dark,
     events,
     levels,
@@ -23,8 +24,13 @@ from engine.book_state import (
 from engine.emit import event_order, event_public, symbol_id_of
 from engine.full_book import full_remove, full_shrink, full_touch
 from engine.full_emit import full_emit_ended, order_total
-from engine.full_match import full_dry_run, full_release, full_start, is_hidden, limit_or_any
+from engine.full_aside import aside_join, aside_leave, is_aside, rank_new
+from engine.full_bands import static_code
+from engine.full_calls import trades_now
+from engine.full_match import full_dry_run, full_release, is_hidden, limit_or_any
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
+from engine.full_phases import phase_code_replace
+from engine.full_run import full_start
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove
@@ -74,7 +80,8 @@ def change_fits(s, c, slot):
     limited = row["order_type"] == OrderType.LIMIT
     bad = (
         (c["peak"] != 0 and (not limited or is_hidden(s, slot)))
-        or (c["min_qty"] != 0 and not limited)
+        or (c["min_qty"] != 0 and (not limited or row["tif"] >= TimeInForce.AT_OPEN))
+        or (c["px"] != 0 and row["order_type"] == OrderType.MARKET)
         or c["px2"] != 0
         or c["qty2"] != 0
         or (tif == TimeInForce.GTD and row["tif"] != TimeInForce.GTD and c["expire_ts"] == 0)
@@ -84,23 +91,56 @@ def change_fits(s, c, slot):
 
 
 @helper
+def tif_rests(tif):
+    """Whether orders of a time in force stay in the book: these may be changed into each other."""
+    return tif == TimeInForce.GTC or tif == TimeInForce.DAY or tif == TimeInForce.GTD
+
+
+@helper
 def change_immutable(s, c, slot):
     """313: side, account, symbol, type and the class of the time in force are for life."""
     row = orders(s)[slot]
     tif = wanted_tif(c, row)
-    resting = tif == TimeInForce.GTC or tif == TimeInForce.DAY or tif == TimeInForce.GTD
+    one_class = tif_rests(tif) and tif_rests(np.int64(row["tif"]))
     symbol_id = symbol_id_of(s, np.int64(row["symbol"]))
     return (
         (c["side"] != UNSTATED and c["side"] != row["side"])
-        or not resting
+        or (tif != np.int64(row["tif"]) and not one_class)
         or (c["order_type"] != 0 and c["order_type"] != row["order_type"])
         or (c["symbol_id"] != 0 and np.int64(c["symbol_id"]) != symbol_id)
     )
 
 
 @helper
+def only_decreases(s, c, slot, total):
+    """Whether nothing but the total changes, to less: as good as a cancel."""
+    row, extra = orders(s)[slot], more(s)[slot]
+    return (
+        total < order_total(s, slot)
+        and (c["px"] == 0 or c["px"] == row["px"])
+        and wanted_peak(s, c, slot) == extra["peak"]
+        and (c["min_qty"] == 0 or c["min_qty"] == extra["min_qty"])
+        and wanted_tif(c, row) == np.int64(row["tif"])
+        and wanted_expiry(s, c, slot) == extra["expire_ts"]
+    )
+
+
+@helper
+def change_phase_code(s, c, slot, total):
+    """303: what the present phase does not take."""
+    row = orders(s)[slot]
+    if only_decreases(s, c, slot, total):
+        return np.int64(0)
+    tif, symbol = np.int64(row["tif"]), np.int64(row["symbol"])
+    code = phase_code_replace(s, symbol, tif, c["min_qty"] != 0)
+    if code == 0:
+        code = phase_code_replace(s, symbol, wanted_tif(c, row), False)
+    return code
+
+
+@helper
 def change_code(s, c, slot, total):
-    """103, 104, 304, 310, 312, 313 of a replace."""
+    """103, 104, 303, 304, 308, 310, 312, 313 of a replace."""
     row = orders(s)[slot]
     symbol = np.int64(row["symbol"])
     if max(np.int64(c["px"]), np.int64(c["px2"])) > symbols(s)[symbol]["px_max"]:
@@ -109,9 +149,15 @@ def change_code(s, c, slot, total):
         return np.int64(RejectCode.OUT_OF_RANGE.value)
     if not change_fits(s, c, slot):
         return np.int64(RejectCode.BAD_COMBINATION.value)
+    code = change_phase_code(s, c, slot, total)
+    if code != 0:
+        return code
     if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
-    code = parts_code(s, symbol, total, wanted_peak(s, c, slot))
+    if c["px"] != 0 and c["px"] != row["px"]:
+        code = static_code(s, symbol, np.int64(row["side"]), np.int64(c["px"]))
+    if code == 0:
+        code = parts_code(s, symbol, total, wanted_peak(s, c, slot))
     gtd = wanted_tif(c, row) == TimeInForce.GTD
     if code == 0 and gtd and wanted_expiry(s, c, slot) <= s[IN_TS]:
         code = np.int64(RejectCode.EXPIRY_PAST.value)
@@ -156,8 +202,12 @@ def full_keep(s, c, slot, total):
     less = order_total(s, slot) - total
     held = np.int64(orders(s)[slot]["leaves"]) - before
     displayed = max(less - held, np.int64(0))
-    full_shrink(s, slot, displayed, less - displayed)
+    if is_aside(s, slot):
+        orders(s)[slot]["leaves"] -= less
+    else:
+        full_shrink(s, slot, displayed, less - displayed)
     change_note(s, c, slot)
+    full_touch(s, np.int64(orders(s)[slot]["symbol"]))
     cut = np.int64(extra["shown"]) - np.int64(extra["peak"])
     if extra["peak"] != 0 and cut > 0:
         level = np.int64(orders(s)[slot]["level"])
@@ -169,8 +219,23 @@ def full_keep(s, c, slot, total):
     event["public_ref"] = orders(s)[slot]["public_ref"]
     event["flags"] |= EventFlag.KEPT.value
     if extra["shown"] < before:
-        full_touch(s, np.int64(orders(s)[slot]["symbol"]))
         event_public(s, event)
+
+
+@helper
+def rank_anew(s, c, slot, px, total):
+    """An order that is in no level loses its time there where it waits."""
+    row = orders(s)[slot]
+    place = np.int64(aside(s)[slot]["row"])
+    aside_leave(s, slot)
+    row["px"] = px
+    row["leaves"] = total - (order_total(s, slot) - np.int64(row["leaves"]))
+    change_note(s, c, slot)
+    event = replaced_open(s, slot, total, np.int64(0))
+    event["flags"] |= EventFlag.LEFT_BOOK.value
+    rank_new(s, slot)
+    aside_join(s, slot, place)
+    full_touch(s, np.int64(row["symbol"]))
 
 
 @helper
@@ -178,10 +243,12 @@ def full_move(s, c, slot, px, total, enough):
     """The order leaves its queue, meets the book as an aggressor, rests at the back."""
     row, extra = orders(s)[slot], more(s)[slot]
     before, ref = np.int64(extra["shown"]), np.int64(row["public_ref"])
-    crosses = best_crosses(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
+    symbol = np.int64(row["symbol"])
+    crosses = trades_now(s, symbol) and best_crosses(s, symbol, np.int64(row["side"]), px)
     leaves = total - (order_total(s, slot) - np.int64(row["leaves"]))
     full_remove(s, slot)
     extra["shown"] = 0
+    extra["rank"] = 0
     row["px"] = px
     row["leaves"] = leaves
     row["public_ref"] = 0
@@ -199,7 +266,7 @@ def full_move(s, c, slot, px, total, enough):
     if not crosses:  # what the public still sees
         row["public_ref"] = ref
         extra["shown"] = before
-    full_touch(s, np.int64(row["symbol"]))
+    full_touch(s, symbol)
     full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
     full_release(s, slot)
 
@@ -211,7 +278,8 @@ def move_code(s, c, slot, px, total):
     """
     row = orders(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
-    if row["flags"] & ORDER_POST_ONLY and not may_make(s, symbol, side, px):
+    post_only = row["flags"] & ORDER_POST_ONLY != 0 and trades_now(s, symbol)
+    if post_only and not may_make(s, symbol, side, px):
         return np.int64(RejectCode.WOULD_TRADE.value), True
     found = np.int64(0)
     if c["min_qty"] != 0:
@@ -247,7 +315,10 @@ def full_replace(s, c, slot):
     if kept and px == np.int64(row["px"]) and total <= before:
         full_keep(s, c, slot, total)
         return code
-    if np.int64(row["flags"]) & ORDER_SLIDE:
+    if is_aside(s, slot):
+        rank_anew(s, c, slot, px, total)
+        return code
+    if np.int64(row["flags"]) & ORDER_SLIDE and trades_now(s, np.int64(row["symbol"])):
         px = slid_px(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
     code, enough = move_code(s, c, slot, px, total)
     if code == 0:

@@ -25,9 +25,12 @@ from engine.book_state import (
     settling,
 )
 from engine.emit import emit_continued, emit_summary
-from engine.full_match import full_run_on
+from engine.full_bands import reference_roll
+from engine.full_indicative import indicative_watch
+from engine.full_phases import phase_run
+from engine.full_run import full_run_on
 from engine.jit import helper, subroutine
-from engine.matching import WORK_NONE, WORK_SETTLE
+from engine.matching import WORK_CALL, WORK_NONE, WORK_SETTLE
 
 
 @helper
@@ -35,6 +38,8 @@ def symbol_settle(s, symbol):
     """Bring one symbol to rest; returns False when the slice is full before."""
     if s[RUN_OPEN] and not full_run_on(s):
         return False
+    reference_roll(s, symbol)
+    indicative_watch(s, symbol)
     return True
 
 
@@ -74,6 +79,8 @@ def full_work(s):
     """Go on with the open work of an order, or of what follows."""
     if s[WORK_KIND] == WORK_SETTLE:
         full_settle(s)
+    elif s[WORK_KIND] == WORK_CALL:
+        phase_run(s)
     elif not full_run_on(s):
         emit_continued(s, np.int64(s[WORK_COUNT]))
         s[WORK_COUNT] = 0

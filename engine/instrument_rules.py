@@ -34,6 +34,10 @@ def rule_range(key):
         return np.int64(0), np.int64(LARGE)
     if key == InstrumentRule.STP:
         return np.int64(SelfTrade.NONE.value), np.int64(SelfTrade.TRANSFER.value)
+    if key == InstrumentRule.STATIC_BAND or key == InstrumentRule.DYNAMIC_BAND:
+        return np.int64(0), np.int64(10_000)
+    if key == InstrumentRule.ON_BREACH:
+        return np.int64(0), np.int64(1)
     return np.int64(1), np.int64(0)
 
 

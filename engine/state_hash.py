@@ -31,10 +31,11 @@ from engine.book_state import (
     TEXTS_USED,
     WORK_CURSOR,
     WORK_KIND,
+    WORK_SYMBOL,
     WORK_TOTAL,
     ShardState,
 )
-from engine.matching import WORK_CANCELS, WORK_ROWS
+from engine.matching import WORK_CALL, WORK_CANCELS, WORK_ROWS
 
 # Words of the header that say nothing about what comes next. NEXT_DEADLINE says when the loop looks
 # for deadlines again, and when it looked is in no journal.
@@ -80,9 +81,17 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "order_text": state.order_text[live[rows["flags"] & ORDER_TEXT != 0]],
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
         "more": state.more[live[rows["flags"] & ORDER_FULL != 0]],
+        "aside": _aside(state, live[rows["flags"] & ORDER_FULL != 0]),
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
+
+
+def _aside(state: ShardState, slots: np.ndarray) -> np.ndarray:
+    # Links of an order that is in no row are rubbish.
+    rows = state.aside[slots].copy()
+    rows[rows["row"] == 0] = 0
+    return rows
 
 
 def _levels(state: ShardState) -> dict[str, np.ndarray]:
@@ -123,6 +132,9 @@ def _texts(state: ShardState) -> dict[str, np.ndarray]:
 def _scratch(state: ShardState) -> dict[str, np.ndarray]:
     # The rest of the list of an open work that has one.
     hdr = state.hdr
+    if hdr[WORK_KIND] == WORK_CALL:
+        call = state.calls[int(hdr[WORK_SYMBOL])]
+        return {"scratch": state.scratch[int(call["index"]) : int(call["listed"])]}
     listed = hdr[WORK_KIND] in (WORK_CANCELS, WORK_ROWS)
     return {"scratch": state.scratch[int(hdr[WORK_CURSOR]) : int(hdr[WORK_TOTAL]) * listed]}
 
@@ -134,6 +146,7 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "order_text": _orders,
     "order_tag": _orders,
     "more": _orders,
+    "aside": _orders,
     "due": _orders,
     "free_orders": _orders,
     "levels": _levels,

@@ -284,6 +284,8 @@ class FullFlow(Flow):
             if paired:
                 leg |= {name: legs[-1][name] for name in ("qty", "tif", "expire_ts")}
                 leg["peak"] = 0
+            elif legs and self.has("post_only", 0.5):
+                leg["flags"] |= int(CommandFlag.POST_ONLY)  # which may fail when it goes live
             leg["flags"] |= int(CommandFlag.LIST)
             common = {"kind": int(CommandKind.NEW), "side": side, "symbol_id": book.symbol_id}
             numbered = {"client_order_id": self._client_id(session), "decision_code": kind}

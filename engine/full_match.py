@@ -245,7 +245,7 @@ def full_close(s, slot, old_ref):
     row = orders(s)[slot]
     if row["leaves"] == 0:
         full_release(s, slot)
-    elif row["order_type"] == OrderType.MARKET:
+    elif row["order_type"] == OrderType.MARKET or row["order_type"] == OrderType.BUDGET:
         full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MARKET_REMAINDER)
         full_release(s, slot)
     elif row["tif"] == TimeInForce.IOC or row["tif"] == TimeInForce.FOK:

@@ -24,6 +24,7 @@ from engine.book_state import (
     symbols,
 )
 from engine.full_book import full_touch
+from engine.full_budget import full_afford, full_cost_code
 from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
 from engine.jit import helper, subroutine
@@ -41,7 +42,7 @@ from engine.records import (
 )
 
 DAY_NS = 86_400 * 10**9
-BUILT_TYPES = int(OrderType.MARKET_TO_LIMIT)  # up to here; the others are refused 304
+BUILT_TYPES = int(OrderType.BUDGET)  # up to here; the others are refused 304
 UNBUILT_FLAGS = int(CommandFlag.REDUCE_ONLY | CommandFlag.LIST)
 
 
@@ -106,7 +107,8 @@ def instrument_code(s, c, symbol):
         rule_of(s, symbol, InstrumentRule.PROTECTION) == 0
         and flags & CommandFlag.PROTECTED.value != 0
     )
-    if c["order_type"] > BUILT_TYPES or flags & UNBUILT_FLAGS or unprotected:
+    spends = c["order_type"] == OrderType.BUDGET and stp_of(s, c, symbol) >= SelfTrade.DECREMENT
+    if c["order_type"] > BUILT_TYPES or flags & UNBUILT_FLAGS or unprotected or spends:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if tif >= TimeInForce.AT_OPEN:
         return np.int64(RejectCode.NO_SUCH_AUCTION.value)  # no calendar has one yet
@@ -147,10 +149,24 @@ def book_code(s, c, symbol, px):
 
 
 @helper
+def spend_code(s, c, symbol):
+    """505 of a budget order. Returns (code, its quantity, too long a walk: 904)."""
+    side, qty, money = np.int64(c["side"]), np.int64(c["qty"]), np.int64(c["amount"])
+    who = (symbol, side, np.int64(c["account"]), stp_of(s, c, symbol))
+    if c["tif"] == TimeInForce.FOK:
+        return full_cost_code(s, who, qty, money), qty, np.int64(0)
+    found, code = full_afford(s, who, money)
+    if code == RejectCode.WALK_TOO_LONG:
+        return np.int64(0), found, code
+    return code, found, np.int64(0)
+
+
+@helper
 def can_rest(c):
     """Whether a remainder of the new order would rest."""
     immediate = c["tif"] == TimeInForce.IOC or c["tif"] == TimeInForce.FOK
-    return c["order_type"] != OrderType.MARKET and not immediate
+    spends = c["order_type"] == OrderType.BUDGET
+    return c["order_type"] != OrderType.MARKET and not immediate and not spends
 
 
 @helper
@@ -201,6 +217,9 @@ def full_new(s, c, symbol, text_row):
         return code
     px = entry_px(s, c, symbol)
     code, enough, too_long = book_code(s, c, symbol, px)
+    qty = np.int64(c["qty"])
+    if code == 0 and too_long == 0 and c["order_type"] == OrderType.BUDGET:
+        code, qty, too_long = spend_code(s, c, symbol)
     if code == 0:
         code = capacity_code(s, c, symbol, px)
     if code == 0:
@@ -209,6 +228,7 @@ def full_new(s, c, symbol, text_row):
         return code
     slot = order_take(s, c, symbol, text_row)
     orders(s)[slot]["px"] = px
+    orders(s)[slot]["leaves"] = qty
     more_take(s, c, slot, symbol)
     full_emit_accepted(s, slot)
     if enough:

@@ -19,7 +19,7 @@ from tests.model.compare import KEPT, MOVED, MOVED_INTO_TRADE, Pair
 from tests.model.flow import TEMPLATE
 from tests.model.full_flow import CORE, FullFlow, draw_full_world, full_instruments
 
-FEATURES = CORE
+FEATURES = CORE | {"budget"}
 PIECES, PIECES_EVERYWHERE = 10, 2  # the latter run in every flavour
 OPS = 40_000 if JIT_DISABLED else int(os.environ.get("RINGBOOK_FULL_OPS", "300_000"))
 WORLD_OPS, CHECK_EVERY, BATCH = 1000, 50, 8
@@ -54,6 +54,7 @@ VISITED: tuple[object, ...] = (
     (RejectCode.LEVELS_FULL, CommandKind.NEW),
     (RejectCode.LEVELS_FULL, CommandKind.REPLACE),
     (RejectCode.WALK_TOO_LONG, CommandKind.NEW),
+    (RejectCode.BUDGET, CommandKind.NEW),
     (EventKind.LISTED, CommandKind.SET_RULE),
     (RejectCode.BAD_FIELD, CommandKind.SET_RULE),
     ("replaced", KEPT),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, Protocol
 
 from engine.records import (
@@ -260,6 +261,9 @@ class Player:
             command[NUMBERS[name]] = int(value)
             if name == "until":
                 command["tif"] = int(TimeInForce.GTD)
+        elif word.startswith("budget="):
+            command["order_type"] = int(OrderType.BUDGET)
+            command["amount"] = int(Decimal(word[7:]) * 10**9)
         elif word.startswith("stp="):
             command["stp"] = int(SelfTrade[word[4:].upper()])
         elif word.startswith("#"):

@@ -57,8 +57,6 @@ VISITED: tuple[object, ...] = (
     (EventKind.TRIGGERED, CommandKind.NEW),
     (EventKind.TRIGGERED, CommandKind.REPLACE),
     (EventKind.TRIGGERED, CommandKind.CANCEL),
-    (EventKind.TRIGGERED, CommandKind.MASS_CANCEL),
-    (EventKind.TRIGGERED, CommandKind.TIME),
     ("expired", RejectCode.WOULD_TRADE),
     ("expired", RejectCode.LEVELS_FULL),
     (RejectCode.TRIGGER_TRUE, CommandKind.NEW),

@@ -143,6 +143,26 @@ MORE = np.dtype(
     ],
     align=True,
 )
+# What an order that waits for its trigger has beside MORE, in the same slot
+# (engine/full_pending.py).
+PENDING = np.dtype(
+    [
+        ("trigger", "<i8"),  # of a trailing stop it follows from `extreme`, and may be below 1
+        ("wait", "<i8"),  # RULES.waits when it began to wait: ties go by it
+        ("extreme", "<i4"),  # trailing: best price seen, 0: none yet
+        ("distance", "<i4"),
+        ("activation", "<i4"),
+        ("left", "<i4"),  # children in its heap; list of trailing stops: before, behind
+        ("right", "<i4"),
+        ("parent", "<i4"),
+        ("rank", "<i4"),  # steps to the nearest empty place below it
+        ("state", "u1"),  # STOP_NONE, STOP_WAITS, STOP_ELECTED
+        ("on_best", "u1"),
+        ("in_bps", "u1"),
+        ("active", "u1"),  # trailing: the activation price was reached
+    ],
+    align=True,
+)
 # What a level of the full rules has beside LEVEL, whose qty is then what is displayed. Its queue
 # has displayed orders first, then the hidden ones.
 DARK = np.dtype(
@@ -205,7 +225,17 @@ RULES = np.dtype(
         ("reference", "<i8"),  # static band reference, ticks; 0: none
         ("settles", "<i8"),  # it is in `settling`
         ("watched", "<i8"),  # how much of it looks at every change: stops that wait
-        ("reserved", "<i8", (29,)),
+        ("triggers", "<i8", (6,)),  # roots of the heaps of waiting stops (engine/full_pending.py)
+        ("trail_first", "<i8"),  # list of waiting trailing stops
+        ("trails", "<i8"),  # how many
+        ("waits", "<i8"),  # numbers given to those that wait: they break ties
+        (
+            "wave_low",
+            "<i8",
+        ),  # trades since the last wave, noted while something is watched; 0: none
+        ("wave_high", "<i8"),
+        ("wave_count", "<i8"),  # elected by the present wave: scratch[SETTLE_INDEX : wave_count]
+        ("reserved", "<i8", (17,)),
     ],
     align=True,
 )
@@ -253,6 +283,7 @@ ARRAYS: dict[str, np.dtype] = {
     "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
     "order_tag": _I8,  # (valid with ORDER_TAG)
     "more": MORE,
+    "pending": PENDING,
     "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
     "levels": LEVEL,
@@ -289,7 +320,7 @@ orders, owner, order_text, order_tag = (
     _views[n] for n in ("orders", "owner", "order_text", "order_tag")
 )
 free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
-more, due, dark = (_views[n] for n in ("more", "due", "dark"))
+more, pending, due, dark = (_views[n] for n in ("more", "pending", "due", "dark"))
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
@@ -354,6 +385,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "order_text": orders,
         "order_tag": orders,
         "more": orders,
+        "pending": orders,
         "due": orders,
         "free_orders": orders,
         "levels": levels,
@@ -446,6 +478,7 @@ def allocate_state(
     state.recent[:] = NONE
     state.sides["best"] = state.sides["root"] = NONE
     state.dark["head"] = NONE
+    state.rules["triggers"] = state.rules["trail_first"] = NONE
     values = {
         SHARD: shard,
         EVENT_MASK: len(events) - 1,

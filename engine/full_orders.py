@@ -27,6 +27,7 @@ from engine.full_book import full_touch
 from engine.full_budget import full_afford, full_cost_code
 from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
+from engine.full_pending import is_stop, is_trailing
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
 from engine.records import (
@@ -38,11 +39,11 @@ from engine.records import (
     Reason,
     RejectCode,
     SelfTrade,
+    Side,
     TimeInForce,
 )
 
 DAY_NS = 86_400 * 10**9
-BUILT_TYPES = int(OrderType.BUDGET)  # up to here; the others are refused 304
 UNBUILT_FLAGS = int(CommandFlag.REDUCE_ONLY | CommandFlag.LIST)
 
 
@@ -100,6 +101,18 @@ def parts_code(s, symbol, qty, peak):
 
 
 @helper
+def is_built(kind):
+    """Whether orders of this type are traded; the others are refused 304."""
+    return kind <= OrderType.BUDGET or is_stop(kind)
+
+
+@helper
+def trails_full(s, symbol):
+    """314: whether as many trailing stops wait as may."""
+    return rules(s)[symbol]["trails"] >= rule_of(s, symbol, InstrumentRule.MAX_TRAILING)
+
+
+@helper
 def instrument_code(s, c, symbol):
     """3xx of NEW, in order of code."""
     tif, flags = np.int64(c["tif"]), np.int64(c["flags"])
@@ -108,13 +121,19 @@ def instrument_code(s, c, symbol):
         and flags & CommandFlag.PROTECTED.value != 0
     )
     spends = c["order_type"] == OrderType.BUDGET and stp_of(s, c, symbol) >= SelfTrade.DECREMENT
-    if c["order_type"] > BUILT_TYPES or flags & UNBUILT_FLAGS or unprotected or spends:
+    built = is_built(np.int64(c["order_type"]))
+    if not built or flags & UNBUILT_FLAGS or unprotected or spends:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if tif >= TimeInForce.AT_OPEN:
         return np.int64(RejectCode.NO_SUCH_AUCTION.value)  # no calendar has one yet
     code = parts_code(s, symbol, np.int64(c["qty"]), np.int64(c["peak"]))
+    trails = is_trailing(np.int64(c["order_type"]))
+    if code == 0 and trails and c["side"] == Side.BUY and c["px"] == 0:
+        code = np.int64(RejectCode.CAP_REQUIRED.value)
     if code == 0 and tif == TimeInForce.GTD and np.int64(c["expire_ts"]) <= s[IN_TS]:
         code = np.int64(RejectCode.EXPIRY_PAST.value)
+    if code == 0 and trails and trails_full(s, symbol):
+        code = np.int64(RejectCode.TOO_MANY.value)
     return code
 
 

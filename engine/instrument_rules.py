@@ -13,6 +13,7 @@ from engine.jit import helper, subroutine
 from engine.records import InstrumentRule, RejectCode, SelfTrade
 
 LARGE = 2**31 - 1
+MAX_TRAILING = 100  # trailing stops that may wait at a time, until SET_RULE says otherwise
 RULES_COUNT = int(max(InstrumentRule))
 
 
@@ -23,6 +24,7 @@ def rules_begin(s, symbol, stp, parts, protection):
     rule[InstrumentRule.ICEBERG_PARTS.value] = parts
     rule[InstrumentRule.PROTECTION.value] = protection
     rule[InstrumentRule.STP.value] = stp
+    rule[InstrumentRule.MAX_TRAILING.value] = MAX_TRAILING
 
 
 @helper
@@ -30,7 +32,7 @@ def rule_range(key):
     """Lowest and highest value of a rule; (1, 0) for one that is not built."""
     if key == InstrumentRule.ICEBERG_PARTS:
         return np.int64(1), np.int64(LARGE)
-    if key == InstrumentRule.PROTECTION:
+    if key == InstrumentRule.PROTECTION or key == InstrumentRule.MAX_TRAILING:
         return np.int64(0), np.int64(LARGE)
     if key == InstrumentRule.STP:
         return np.int64(SelfTrade.NONE.value), np.int64(SelfTrade.TRANSFER.value)

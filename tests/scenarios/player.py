@@ -18,6 +18,7 @@ from engine.records import (
     CommandKind,
     EventFlag,
     EventKind,
+    InstrumentRule,
     OrderState,
     OrderType,
     Reason,
@@ -37,8 +38,15 @@ Command = dict[str, Any]
 
 DEFAULT_SYMBOL = "ABC"
 FLAG_WORDS = {"kept": EventFlag.KEPT, "left": EventFlag.LEFT_BOOK, "trades": EventFlag.WILL_TRADE}
-ALIASES = {"ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id"}
+ALIASES = {
+    "ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id",
+    "trigger": "px2",
+}  # fmt: skip
 RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS}
+STOPS = (
+    *("STOP", "STOP_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"),
+    *("TRAILING_STOP", "TRAILING_STOP_LIMIT"),
+)
 STYLES: dict[str, dict[str, int]] = {
     "ioc": {"tif": int(TimeInForce.IOC)},
     "fok": {"tif": int(TimeInForce.FOK)},
@@ -49,13 +57,19 @@ STYLES: dict[str, dict[str, int]] = {
     "slide": {"flags": int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)},
     "hidden": {"flags": int(CommandFlag.HIDDEN)},
     "protected": {"flags": int(CommandFlag.PROTECTED)},
+    **{name.lower().replace("_", "-"): {"order_type": int(OrderType[name])} for name in STOPS},
+    "best": {"flags": int(CommandFlag.TRIGGER_BEST)},
+    "bps": {"flags": int(CommandFlag.DISTANCE_BPS)},
     "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
     "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},
     "own-session": {"flags": int(CommandFlag.BY_SESSION)},
     "buys": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.BUY)},
     "sells": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.SELL)},
 }
-NUMBERS = {"id": "client_order_id", "peak": "peak", "min": "min_qty", "until": "expire_ts"}
+NUMBERS = {
+    "id": "client_order_id", "peak": "peak", "min": "min_qty", "until": "expire_ts",
+    "trigger": "px2", "activation": "px2", "distance": "qty2",
+}  # fmt: skip
 ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
@@ -63,6 +77,7 @@ ADMINISTRATIVE = {
     "time": CommandKind.TIME,
     "reset": CommandKind.PRODUCER_RESET,
     "incarnation": CommandKind.INCARNATION,
+    "rule": CommandKind.SET_RULE,
 }
 VERBS = {
     "buy": CommandKind.NEW,
@@ -209,6 +224,10 @@ class Player:
             fields |= {"client_order_id": int(rest[0]), "amount": int(rest[2])}
         elif verb == "incarnation":
             fields["amount"] = int(rest[0])
+        elif verb == "rule":
+            name, _, value = rest[0].partition("=")
+            fields |= {"order_type": int(InstrumentRule[name.upper()]), "amount": int(value)}
+            fields["symbol"] = pack_name(self.symbols[0])
         return fields
 
     def _who(self, who: str, verb: str) -> Command:
@@ -338,7 +357,8 @@ class Player:
             words.append(Role(event["role"]).name.lower())
         words += [name for name, flag in FLAG_WORDS.items() if event["flags"] & flag]
         words += [Reason(event["reason"]).name.lower()] if event["reason"] else []
-        for name in ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before"):
+        told = ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before")
+        for name in (*told, "px2"):
             words += [f"{name}={event[name]}"] if event[name] else []
         return " ".join(word for word in words if word)
 

@@ -5,6 +5,7 @@ every index tested, so a torn read gives rubbish that the version check throws a
 """
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -39,7 +40,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
-from engine.records import RuleSet
+from engine.records import InstrumentRule, RuleSet
 
 
 class BrokenInvariant(Exception):
@@ -122,6 +123,8 @@ def state_digest(state: ShardState) -> str:
         for slots in sides:
             columns = _digest_columns(state, slots, full=row["rules"] == RuleSet.FULL)
             parts.append(np.column_stack(columns).reshape(-1))
+        if row["rules"] == RuleSet.FULL:
+            parts += [part(state, symbol, np.concatenate(sides)) for part in _DIGEST_PARTS]
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -139,6 +142,17 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
         columns += [(rows["flags"] & mark != 0).astype(np.int64) for mark in marks]
         columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
     return columns
+
+
+def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndarray:
+    # The algorithm, and the places of the top orders among `slots`, from 1 on.
+    row = state.rules[symbol]
+    tops = [int(np.flatnonzero(slots == top - 1)[0]) + 1 if top else 0 for top in row["top"]]
+    return np.array([row["rule"][InstrumentRule.ALGORITHM], *tops], np.int64)
+
+
+# Behind the orders of a full book, in the alphabetical order of the parts of the rules.
+_DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (_digest_shares,)
 
 
 def _require(condition: bool, invariant: str, where: str) -> None:

@@ -98,6 +98,7 @@ GONE_WORDS = 16
 ID_MULTIPLIER = 0x9E3779B97F4A7C15
 PRODUCER_NUMBERS = 256  # all that COMMAND.producer can say
 LOOK_WORDS = 32  # two for each of the commands that engine/lookahead.py follows at a time
+LEAD_MAX = 8  # lead market makers of an instrument
 FREE_AHEAD = 8  # how far below the top of the free list a slot is asked for
 
 ORDER = np.dtype(
@@ -139,7 +140,9 @@ MORE = np.dtype(
         ("min_qty", "<i4"),
         ("due", "<i4"),  # place in `due` + 1, 0: not there
         ("stp", "<i4"),  # SelfTrade, never DEFAULT
-        ("reserved", "<i8", (3,)),
+        ("share", "<i4"),  # what it still gets in the round that is open (engine/full_shares.py)
+        ("link", "<i4"),  # next in a list by size, while a round is planned
+        ("reserved", "<i8", (2,)),
     ],
     align=True,
 )
@@ -205,7 +208,15 @@ RULES = np.dtype(
         ("reference", "<i8"),  # static band reference, ticks; 0: none
         ("settles", "<i8"),  # it is in `settling`
         ("watched", "<i8"),  # how much of it looks at every change: stops that wait
-        ("reserved", "<i8", (29,)),
+        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_shares.py)
+        ("top", "<i4", (2,)),  # by side: slot of the top order + 1, 0: none
+        ("round_fills", "<i4"),  # of the open round: trades still to come
+        ("round_shows", "<i4"),  # slices to be shown again behind them
+        ("round_next", "<i4"),  # where to look for the next trade
+        ("lead_count", "<i4"),  # lead market makers: how many, who, and their percentages
+        ("lead_account", "<i4", (LEAD_MAX,)),
+        ("lead_percent", "<i4", (LEAD_MAX,)),
+        ("reserved", "<i8", (17,)),
     ],
     align=True,
 )

@@ -198,6 +198,11 @@ class Pair:
                 seen["replaced", event["flags"] & REPLACED_FLAGS] += 1
             elif kind == EventKind.BOOKED:
                 seen["booked as ITCH U", event["old_ref"] > 0] += 1
+                seen["top"] += bool(event["flags"] & EventFlag.TOP)
+            elif kind == EventKind.FILL:
+                seen["shared out"] += bool(event["flags"] & EventFlag.NON_FIFO)
+            if kind == EventKind.EXPIRED and event["code"]:
+                seen[RejectCode(event["code"]), "expired"] += 1
             elif kind == EventKind.SUMMARY and event["amount"]:
                 seen["more pages"] += 1
 

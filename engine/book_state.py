@@ -15,7 +15,7 @@ import mmap
 import numpy as np
 
 from engine.atomics import table_array, table_enter
-from engine.config import Instrument, ShardLimits
+from engine.config import LEAD_MAX, Instrument, ShardLimits
 from engine.records import EVENT_SLOT
 
 TREE_BITS = 6
@@ -98,7 +98,6 @@ GONE_WORDS = 16
 ID_MULTIPLIER = 0x9E3779B97F4A7C15
 PRODUCER_NUMBERS = 256  # all that COMMAND.producer can say
 LOOK_WORDS = 32  # two for each of the commands that engine/lookahead.py follows at a time
-LEAD_MAX = 8  # lead market makers of an instrument
 FREE_AHEAD = 8  # how far below the top of the free list a slot is asked for
 
 ORDER = np.dtype(

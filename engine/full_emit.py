@@ -92,16 +92,20 @@ def full_emit_refreshed(s, slot, old_ref):
 
 @subroutine
 def full_emit_ended(s, kind, slot, reason):
-    """CANCELED or EXPIRED of an order that may be displayed, before it leaves its level."""
+    """CANCELED or EXPIRED of an order that may be displayed, before it leaves its level; returns
+    the index of the event.
+    """
     order, shown = orders(s)[slot], np.int64(more(s)[slot]["shown"])
     px, qty = np.int64(order["px"]), np.int64(order["leaves"])
-    event = events(s)[event_order(s, kind, slot, px, qty)]
+    index = event_order(s, kind, slot, px, qty)
+    event = events(s)[index]
     event["leaves"] = 0
     event["reason"] = reason
     event["shown_before"] = shown
     event["public_ref"] = order["public_ref"]
     if shown > 0:
         event_public(s, event)
+    return index
 
 
 @helper

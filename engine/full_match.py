@@ -14,11 +14,9 @@ import numpy as np
 from engine.atomics import prefetch_line
 from engine.book_numba import level_next
 from engine.book_state import (
-    EVENT_MASK,
     MAX_WALK,
     NONE,
     ORDER_HIDDEN,
-    OUT_POSITION,
     PUBLIC_REF,
     RUN_OPEN,
     SETTLING,
@@ -90,6 +88,14 @@ def full_end(s, kind, slot, reason):
     """A resting order leaves the market as CANCELED or EXPIRED."""
     full_emit_ended(s, kind, slot, reason)
     full_remove(s, slot)
+    full_release(s, slot)
+
+
+@subroutine
+def full_fail(s, slot, code):
+    """An order that is in no queue expires, because it cannot go on as it was accepted."""
+    index = full_emit_ended(s, EventKind.EXPIRED, slot, Reason.NONE)
+    events(s)[index]["code"] = code
     full_release(s, slot)
 
 
@@ -263,15 +269,6 @@ def place_crowded(s, slot):
     return level_crowded(s, side_index, np.int64(row["px"]), np.int64(NONE))
 
 
-@subroutine
-def full_refuse(s, slot):
-    """There is no place for the order where it wants to rest."""
-    full_emit_ended(s, EventKind.EXPIRED, slot, Reason.NONE)
-    newest = (np.int64(s[OUT_POSITION]) - 1) & np.int64(s[EVENT_MASK])
-    events(s)[newest]["code"] = RejectCode.TOO_MANY
-    full_release(s, slot)
-
-
 @helper
 def full_close(s, slot, old_ref):
     """What is left after the sweep: rests, expires, or nothing."""
@@ -285,7 +282,7 @@ def full_close(s, slot, old_ref):
         full_emit_ended(s, EventKind.EXPIRED, slot, Reason.IOC_REMAINDER)
         full_release(s, slot)
     elif place_crowded(s, slot):
-        full_refuse(s, slot)
+        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
     else:
         full_book(s, slot, old_ref)
 

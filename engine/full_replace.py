@@ -25,7 +25,7 @@ from engine.full_book import full_remove, full_shrink, full_touch
 from engine.full_emit import full_emit_ended, order_total
 from engine.full_match import (
     full_dry_run,
-    full_refuse,
+    full_fail,
     full_release,
     full_start,
     is_hidden,
@@ -212,7 +212,7 @@ def full_move(s, c, slot, px, total, enough):
         extra["shown"] = before
     full_touch(s, np.int64(row["symbol"]))
     if enough:
-        full_refuse(s, slot)
+        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
     else:
         full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
         full_release(s, slot)

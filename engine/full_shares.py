@@ -39,7 +39,7 @@ PRO_RATA_LEAST = 2  # lots; a smaller share is none
 DIGIT_BITS, DIGITS = 6, 10  # of share_part: a level holds less than 2**55 lots
 
 
-# ----------------------------------------------------------------------------- the orders of a level
+# -------------------------------------------------------------------------- the orders of a level
 @helper
 def other_from(s, taker, slot, end):
     """The first order from `slot` on, before `end`, that is not the aggressor's own; or `end`."""
@@ -86,7 +86,7 @@ def share_left(s, taker, level):
     return total
 
 
-# ------------------------------------------------------------------------------------------ the steps
+# --------------------------------------------------------------------------------------- the steps
 @helper
 def share_fifo(s, taker, level, qty):
     """By time."""
@@ -266,7 +266,7 @@ def share_base(s, taker, level, qty):
     return given  # fifo: the residue is all of it
 
 
-# ------------------------------------------------------------------------------------------- rounds
+# ---------------------------------------------------------------------------------------- rounds
 @helper
 def round_count(s, taker, level):
     """Note how many trade in the planned round, and how many of them show a new slice then."""
@@ -384,7 +384,7 @@ def share_offers(s, level, rest, account, mode):
     return min(found, rest), own and mode != SelfTrade.EXPIRE_MAKER and found < rest
 
 
-# ---------------------------------------------------------------------------- entering such a level
+# ------------------------------------------------------------------------- entering such a level
 @helper
 def top_seek(s, slot):
     """An order is about to be displayed: better than all that is displayed on its side, it becomes

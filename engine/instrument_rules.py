@@ -8,14 +8,14 @@ stay in SYMBOL: a start may list it again on those.
 import numpy as np
 
 from engine.book_numba import symbol_touch
-from engine.book_state import LEAD_MAX, events, rules, symbols
+from engine.book_state import events, rules, symbols
+from engine.config import LEAD_MAX, LEAD_PERCENT_MAX
 from engine.emit import emit_listed_terms, event_new, event_public, symbol_id_of
 from engine.jit import helper, subroutine
 from engine.records import Algorithm, EventKind, InstrumentRule, RejectCode, SelfTrade
 
 LARGE = 2**31 - 1
 RULES_COUNT = int(max(InstrumentRule))
-LEAD_PERCENT_MAX = 50  # of one, and of all together
 BUILT_ALGORITHMS = int(Algorithm.TIME_PRO_RATA)  # up to here; the others are refused 304
 FIFO_PERCENT, MAX_LEVEL_ORDERS = 50, 1000  # unless a rule says otherwise
 
@@ -69,7 +69,11 @@ def lead_code(s, symbol, value):
     for other in range(count):
         if other != place:
             total += np.int64(row["lead_percent"][other])
-    if percent > LEAD_PERCENT_MAX or total > LEAD_PERCENT_MAX or (place == LEAD_MAX and percent > 0):
+    if (
+        percent > LEAD_PERCENT_MAX
+        or total > LEAD_PERCENT_MAX
+        or (place == LEAD_MAX and percent > 0)
+    ):
         return np.int64(RejectCode.OUT_OF_RANGE.value)
     return np.int64(0)
 

@@ -14,7 +14,7 @@ import random
 
 import numpy as np
 
-from engine.admin import list_instrument, open_account, open_session
+from engine.admin import list_instrument, list_rules, open_account, open_session
 from engine.book_state import (
     FATAL,
     IN_SEQ,
@@ -61,7 +61,9 @@ def startup(world: World, instruments: tuple[Instrument, ...]) -> np.ndarray:
     accounts = range(1, world.accounts + 1)
     rows = [open_account(account) for account in accounts]
     rows += [open_session(account, "local", logon=1) for account in accounts]
-    return np.concatenate(rows + [list_instrument(instrument) for instrument in instruments])
+    rows += [list_instrument(instrument) for instrument in instruments]
+    rows += [row for instrument in instruments for row in list_rules(instrument)]
+    return np.concatenate(rows)
 
 
 def empty_state(world: World, seed: int = 0, ring: int = RING) -> ShardState:

@@ -63,7 +63,7 @@ VISITED: tuple[object, ...] = (
     "top",
     (RejectCode.TOO_MANY, CommandKind.NEW),
     (RejectCode.TOO_MANY, CommandKind.REPLACE),
-    (RejectCode.TOO_MANY, "expired"),
+    ("expired", RejectCode.TOO_MANY),
     ("replaced", KEPT),
     ("replaced", MOVED),
     ("replaced", MOVED_INTO_TRADE),

@@ -192,6 +192,8 @@ class Pair:
             elif kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
                 seen[Reason(event["reason"])] += 1
                 seen[Reason(event["reason"]), request] += 1
+                if event["code"] and kind == EventKind.EXPIRED:
+                    seen["expired", RejectCode(event["code"])] += 1
             elif kind == EventKind.STATUS:
                 seen[OrderState(event["role"]), request] += 1
             elif kind == EventKind.REPLACED:
@@ -201,8 +203,6 @@ class Pair:
                 seen["top"] += bool(event["flags"] & EventFlag.TOP)
             elif kind == EventKind.FILL:
                 seen["shared out"] += bool(event["flags"] & EventFlag.NON_FIFO)
-            if kind == EventKind.EXPIRED and event["code"]:
-                seen[RejectCode(event["code"]), "expired"] += 1
             elif kind == EventKind.SUMMARY and event["amount"]:
                 seen["more pages"] += 1
 

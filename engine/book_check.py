@@ -5,6 +5,7 @@ every index tested, so a torn read gives rubbish that the version check throws a
 """
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -40,7 +41,7 @@ from engine.book_state import (
 )
 from engine.jit import kernel
 from engine.pending_check import stop_columns, stop_faults, stop_slots
-from engine.records import RuleSet
+from engine.records import InstrumentRule, RuleSet
 
 
 class BrokenInvariant(Exception):
@@ -125,17 +126,9 @@ def state_digest(state: ShardState) -> str:
             columns = _digest_columns(state, slots, full=full)
             parts.append(np.column_stack(columns).reshape(-1))
         if full:
-            parts += _digest_waiting(state, symbol)
+            parts += [part(state, symbol, np.concatenate(sides)) for part in _DIGEST_PARTS]
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _digest_waiting(state: ShardState, symbol: int) -> list[np.ndarray]:
-    # Part after part of the rules, in the order of their names in tests/model/full/digest.py.
-    book, slots = state.rules[symbol], stop_slots(state, symbol)
-    head = [int(book["wave_low"]), int(book["wave_high"]), len(slots)]
-    columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
-    return [np.array(head, np.int64), np.column_stack(columns).reshape(-1)]
 
 
 def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list[np.ndarray]:
@@ -151,6 +144,27 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
         columns += [(rows["flags"] & mark != 0).astype(np.int64) for mark in marks]
         columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
     return columns
+
+
+def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndarray:
+    # The algorithm, and the places of the top orders among `slots`, from 1 on.
+    row = state.rules[symbol]
+    tops = [int(np.flatnonzero(slots == top - 1)[0]) + 1 if top else 0 for top in row["top"]]
+    return np.array([row["rule"][InstrumentRule.ALGORITHM], *tops], np.int64)
+
+
+def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    book, slots = state.rules[symbol], stop_slots(state, symbol)
+    head = [int(book["wave_low"]), int(book["wave_high"]), len(slots)]
+    columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
+    return np.concatenate([np.array(head, np.int64), np.column_stack(columns).reshape(-1)])
+
+
+# Behind the orders of a full book, in the alphabetical order of the parts of the rules.
+_DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
+    _digest_shares,
+    _digest_stops,
+)
 
 
 def _require(condition: bool, invariant: str, where: str) -> None:

@@ -15,7 +15,7 @@ import mmap
 import numpy as np
 
 from engine.atomics import table_array, table_enter
-from engine.config import Instrument, ShardLimits
+from engine.config import LEAD_MAX, Instrument, ShardLimits
 from engine.records import EVENT_SLOT
 
 TREE_BITS = 6
@@ -139,7 +139,9 @@ MORE = np.dtype(
         ("min_qty", "<i4"),
         ("due", "<i4"),  # place in `due` + 1, 0: not there
         ("stp", "<i4"),  # SelfTrade, never DEFAULT
-        ("reserved", "<i8", (3,)),
+        ("share", "<i4"),  # what it still gets in the round that is open (engine/full_shares.py)
+        ("link", "<i4"),  # next in a list by size, while a round is planned
+        ("reserved", "<i8", (2,)),
     ],
     align=True,
 )
@@ -229,13 +231,18 @@ RULES = np.dtype(
         ("trail_first", "<i8"),  # list of waiting trailing stops
         ("trails", "<i8"),  # how many
         ("waits", "<i8"),  # numbers given to those that wait: they break ties
-        (
-            "wave_low",
-            "<i8",
-        ),  # trades since the last wave, noted while something is watched; 0: none
+        ("wave_low", "<i8"),  # trades since the last wave while something is watched; 0: none
         ("wave_high", "<i8"),
         ("wave_count", "<i8"),  # elected by the present wave: scratch[SETTLE_INDEX : wave_count]
-        ("reserved", "<i8", (17,)),
+        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_shares.py)
+        ("top", "<i4", (2,)),  # by side: slot of the top order + 1, 0: none
+        ("round_fills", "<i4"),  # of the open round: trades still to come
+        ("round_shows", "<i4"),  # slices to be shown again behind them
+        ("round_next", "<i4"),  # where to look for the next trade
+        ("lead_count", "<i4"),  # lead market makers: how many, who, and their percentages
+        ("lead_account", "<i4", (LEAD_MAX,)),
+        ("lead_percent", "<i4", (LEAD_MAX,)),
+        ("reserved", "<i8", (13,)),
     ],
     align=True,
 )

@@ -17,6 +17,7 @@ from engine.book_state import (
     LEVELS_CAPACITY,
     LEVELS_USED,
     MAX_WALK,
+    NONE,
     ORDER_HIDDEN,
     PUBLIC_REF,
     RUN_OPEN,
@@ -31,6 +32,7 @@ from engine.book_state import (
     levels,
     more,
     orders,
+    rules,
     sides,
     symbols,
 )
@@ -42,6 +44,7 @@ from engine.full_book import (
     full_shrink,
     full_touch,
     level_total,
+    own_met,
 )
 from engine.full_emit import (
     full_emit_booked,
@@ -51,6 +54,7 @@ from engine.full_emit import (
     full_emit_trade,
 )
 from engine.full_pending import is_stop_market, stop_unlink, stop_waits, wave_note
+from engine.full_shares import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
 from engine.matching import (
@@ -122,7 +126,8 @@ def full_trade(s, taker, maker, qty):
         full_remove(s, maker)
         full_release(s, maker)
     elif more(s)[maker]["shown"] == 0 and np.int64(maker_row["flags"]) & ORDER_HIDDEN == 0:
-        slice_show(s, maker)
+        if rules(s)[np.int64(maker_row["symbol"])]["rounds"] == 0:  # else behind the round
+            slice_show(s, maker)
 
 
 @helper
@@ -190,13 +195,6 @@ def is_hidden(s, slot):
 
 
 @helper
-def own_met(s, taker, maker):
-    """Whether self-trade prevention stands between the two."""
-    same = orders(s)[taker]["account"] == orders(s)[maker]["account"]
-    return same and more(s)[taker]["stp"] != SelfTrade.NONE
-
-
-@helper
 def level_begin(s, level, leaves):
     """Decide, once per level, whether the aggressor takes all of it."""
     px = np.int64(levels(s)[level]["px"])
@@ -206,31 +204,45 @@ def level_begin(s, level, leaves):
 
 
 @helper
+def fifo_next(s, level, leaves):
+    """Whom an aggressor with so much open meets next where time decides: (order, lots)."""
+    level_begin(s, level, leaves)
+    maker = np.int64(levels(s)[level]["head"])
+    if orders(s)[maker]["next"] >= 0:
+        prefetch_line(orders(s), np.int64(orders(s)[maker]["next"]), 0)
+    qty = np.int64(orders(s)[maker]["leaves"])
+    if s[WORK_TOTAL] == 0 and not is_hidden(s, maker):
+        qty = np.int64(more(s)[maker]["shown"])
+    return maker, min(qty, leaves)
+
+
+@helper
 def full_sweep(s, taker):
     """Trade until the order meets nothing it accepts, is prevented, or the slice is full."""
     row = orders(s)[taker]
-    opposite = np.int64(row["symbol"]) * 2 + (1 - np.int64(row["side"]))
+    symbol = np.int64(row["symbol"])
+    opposite = symbol * 2 + (1 - np.int64(row["side"]))
     sign = 1 - 2 * np.int64(row["side"])
     limit = full_limit(s, taker)
-    while row["leaves"] > 0:
+    rounds = rules(s)[symbol]["rounds"] != 0
+    while row["leaves"] > 0 or (rounds and round_open(s, symbol)):
         level = np.int64(sides(s)[opposite]["best"])
         if level < 0 or (limit - np.int64(levels(s)[level]["px"])) * sign < 0:
             break
         if slice_full(s):
             return WAITS
-        level_begin(s, level, np.int64(row["leaves"]))
-        maker = np.int64(levels(s)[level]["head"])
-        if orders(s)[maker]["next"] >= 0:
-            prefetch_line(orders(s), np.int64(orders(s)[maker]["next"]), 0)
+        if rounds:
+            maker, qty = share_next(s, taker, level)
+        else:
+            maker, qty = fifo_next(s, level, np.int64(row["leaves"]))
         s[WORK_COUNT] += 1
-        if own_met(s, taker, maker):
+        if qty == 0:
+            slice_show(s, maker)
+        elif own_met(s, taker, maker):
             if prevent(s, taker, maker):
                 return ENDED
         else:
-            qty = np.int64(orders(s)[maker]["leaves"])
-            if s[WORK_TOTAL] == 0 and not is_hidden(s, maker):
-                qty = np.int64(more(s)[maker]["shown"])
-            full_trade(s, taker, maker, min(qty, np.int64(row["leaves"])))
+            full_trade(s, taker, maker, qty)
     return DONE
 
 
@@ -248,6 +260,7 @@ def full_book(s, slot, old_ref):
     if shown > 0:
         s[PUBLIC_REF] += 1
         row["public_ref"] = s[PUBLIC_REF]
+    top_seek(s, slot)
     id_insert(s, slot)
     full_append(s, slot)
     if extra["expire_ts"] != 0 and extra["due"] == 0:
@@ -279,6 +292,14 @@ def level_missing(s, row):
 
 
 @helper
+def place_crowded(s, slot):
+    """Whether the level of the order's price has as many orders as it may have."""
+    row = orders(s)[slot]
+    side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
+    return level_crowded(s, side_index, np.int64(row["px"]), np.int64(NONE))
+
+
+@helper
 def full_close(s, slot, old_ref):
     """What is left after the sweep: rests, expires, or nothing."""
     row = orders(s)[slot]
@@ -290,6 +311,8 @@ def full_close(s, slot, old_ref):
         full_release(s, slot)
     elif level_missing(s, row):
         full_fail(s, slot, np.int64(RejectCode.LEVELS_FULL.value))
+    elif place_crowded(s, slot):
+        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
     else:
         full_book(s, slot, old_ref)
 
@@ -355,6 +378,8 @@ def level_offers(s, level, rest, account, mode):
     """What an order with `rest` open trades on a level, as `full_sweep` would; returns (quantity,
     whether an own order ends the run there).
     """
+    if rules(s)[np.int64(levels(s)[level]["side"]) >> 1]["rounds"] != 0:
+        return share_offers(s, level, rest, account, mode)
     whole = rest >= level_total(s, level)
     found, displayed = np.int64(0), np.int64(0)
     slot = np.int64(levels(s)[level]["head"])

@@ -12,6 +12,7 @@ from engine.book_state import (
     IN_TS,
     LEVELS_CAPACITY,
     LEVELS_USED,
+    NONE,
     ORDER_FULL,
     ORDER_HIDDEN,
     ORDER_SLIDE,
@@ -28,6 +29,7 @@ from engine.full_budget import full_afford, full_cost_code
 from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
 from engine.full_pending import is_stop, is_trailing
+from engine.full_shares import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
 from engine.records import (
@@ -113,6 +115,14 @@ def trails_full(s, symbol):
 
 
 @helper
+def can_rest(c):
+    """Whether a remainder of the new order would rest."""
+    immediate = c["tif"] == TimeInForce.IOC or c["tif"] == TimeInForce.FOK
+    spends = c["order_type"] == OrderType.BUDGET
+    return c["order_type"] != OrderType.MARKET and not immediate and not spends
+
+
+@helper
 def instrument_code(s, c, symbol):
     """3xx of NEW, in order of code."""
     tif, flags = np.int64(c["tif"]), np.int64(c["flags"])
@@ -132,7 +142,12 @@ def instrument_code(s, c, symbol):
         code = np.int64(RejectCode.CAP_REQUIRED.value)
     if code == 0 and tif == TimeInForce.GTD and np.int64(c["expire_ts"]) <= s[IN_TS]:
         code = np.int64(RejectCode.EXPIRY_PAST.value)
-    if code == 0 and trails and trails_full(s, symbol):
+    crowded = trails and trails_full(s, symbol)
+    side_index = symbol * 2 + np.int64(c["side"])
+    limited = c["order_type"] == OrderType.LIMIT and can_rest(c)
+    if limited and level_crowded(s, side_index, np.int64(c["px"]), np.int64(NONE)):
+        crowded = True
+    if code == 0 and crowded:
         code = np.int64(RejectCode.TOO_MANY.value)
     return code
 
@@ -181,14 +196,6 @@ def spend_code(s, c, symbol):
 
 
 @helper
-def can_rest(c):
-    """Whether a remainder of the new order would rest."""
-    immediate = c["tif"] == TimeInForce.IOC or c["tif"] == TimeInForce.FOK
-    spends = c["order_type"] == OrderType.BUDGET
-    return c["order_type"] != OrderType.MARKET and not immediate and not spends
-
-
-@helper
 def capacity_code(s, c, symbol, px):
     """9xx of NEW but 904."""
     if s[ORDERS_FREE] == 0:
@@ -218,6 +225,8 @@ def more_take(s, c, slot, symbol):
     extra["prevented"] = 0
     extra["min_qty"] = c["min_qty"]
     extra["due"] = 0
+    extra["share"] = 0
+    extra["link"] = 0
     extra["stp"] = stp_of(s, c, symbol)
     flags = np.int64(c["flags"])
     marks = ORDER_FULL

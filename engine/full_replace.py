@@ -23,9 +23,18 @@ from engine.book_state import (
 from engine.emit import event_order, event_public, symbol_id_of
 from engine.full_book import full_remove, full_shrink, full_touch
 from engine.full_emit import full_emit_ended, order_total
-from engine.full_match import full_dry_run, full_release, full_start, is_hidden, limit_or_any
+from engine.full_match import (
+    full_dry_run,
+    full_fail,
+    full_release,
+    full_start,
+    is_hidden,
+    limit_or_any,
+    place_crowded,
+)
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
 from engine.full_pending import is_trailing, stop_waits
+from engine.full_shares import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove
@@ -202,15 +211,20 @@ def full_move(s, c, slot, px, total, enough):
         event["flags"] |= EventFlag.WILL_TRADE.value
         if before > 0:
             event_public(s, event)
-    if enough:
+    # A slide's price is known only now, and may have as many orders as it may have.
+    crowded = not crosses and place_crowded(s, slot)
+    if enough and not crowded:
         full_start(s, slot, np.int64(0) if crosses else ref)
         return
     if not crosses:  # what the public still sees
         row["public_ref"] = ref
         extra["shown"] = before
     full_touch(s, np.int64(row["symbol"]))
-    full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
-    full_release(s, slot)
+    if enough:
+        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
+    else:
+        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
+        full_release(s, slot)
 
 
 @helper
@@ -256,6 +270,9 @@ def full_replace(s, c, slot):
     if kept and px == np.int64(row["px"]) and total <= before:
         full_keep(s, c, slot, total)
         return code
+    side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
+    if level_crowded(s, side_index, px, np.int64(row["level"])):
+        return np.int64(RejectCode.TOO_MANY.value)
     if np.int64(row["flags"]) & ORDER_SLIDE:
         px = slid_px(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
     code, enough = move_code(s, c, slot, px, total)

@@ -200,6 +200,9 @@ class Pair:
                 seen["replaced", event["flags"] & REPLACED_FLAGS] += 1
             elif kind == EventKind.BOOKED:
                 seen["booked as ITCH U", event["old_ref"] > 0] += 1
+                seen["top"] += bool(event["flags"] & EventFlag.TOP)
+            elif kind == EventKind.FILL:
+                seen["shared out"] += bool(event["flags"] & EventFlag.NON_FIFO)
             elif kind == EventKind.SUMMARY and event["amount"]:
                 seen["more pages"] += 1
 

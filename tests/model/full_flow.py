@@ -49,6 +49,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
+KERNEL = CORE | STOPS | SHARES | {"budget"}  # what the compiled engine has
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -146,13 +147,14 @@ class FullFlow(Flow):
         account = self._often(rng.randint(1, self.world.accounts), 0) << 32
         if self.has("batches", 0.5):
             return self._batch(rules)
+        beyond = (7, -1) if "batches" in self.model.built else (5, 6, 7, -1)
         rule, value = self._pick(
             [
                 (rules.ALGORITHM, rng.randint(0, 4)),
-                (rules.ALGORITHM, self._often(rng.randint(0, 4), 7, -1)),
+                (rules.ALGORITHM, self._often(rng.randint(0, 4), *beyond)),
                 (rules.FIFO_PERCENT, self._often(rng.randint(0, 100), 101)),
                 (rules.LMM, account | self._often(rng.randint(0, 30), 0, 51)),
-                (rules.MAX_LEVEL_ORDERS, self._often(1000, 0, 2)),
+                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 1000, 5, 3, self._often(2, 0, 1)))),
             ]
         )
         return {"order_type": int(rule), "amount": value}

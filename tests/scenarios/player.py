@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from engine.records import (
     SLOT_BITS,
     UNSTATED,
+    Algorithm,
     CommandFlag,
     CommandKind,
     EventFlag,
@@ -38,11 +39,19 @@ Command = dict[str, Any]
 
 DEFAULT_SYMBOL = "ABC"
 FLAG_WORDS = {"kept": EventFlag.KEPT, "left": EventFlag.LEFT_BOOK, "trades": EventFlag.WILL_TRADE}
+# Flags that an event must have, or must not.
+SHARED = EventFlag.NON_FIFO | EventFlag.PRINTABLE
+MARKS = {
+    "top": (EventFlag.TOP, True),
+    "not-top": (EventFlag.TOP, False),
+    "shared": (SHARED, True),
+    "not-shared": (SHARED, False),
+}
 ALIASES = {
     "ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id",
     "trigger": "px2",
 }  # fmt: skip
-RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS}
+RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS, *MARKS}
 STOPS = (
     *("STOP", "STOP_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"),
     *("TRAILING_STOP", "TRAILING_STOP_LIMIT"),
@@ -73,11 +82,11 @@ NUMBERS = {
 ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
+    "rule": CommandKind.SET_RULE,
     "feed": CommandKind.FEED_STATE,
     "time": CommandKind.TIME,
     "reset": CommandKind.PRODUCER_RESET,
     "incarnation": CommandKind.INCARNATION,
-    "rule": CommandKind.SET_RULE,
 }
 VERBS = {
     "buy": CommandKind.NEW,
@@ -91,6 +100,16 @@ VERBS = {
     "logoff": CommandKind.SESSION_CLOSE,
     "keep": CommandKind.SESSION_KEEP,
 }
+
+
+def _amount(text: str) -> int:
+    # 40, 3:40 (account:percent), or the name of an algorithm or of a self-trade mode.
+    if text.upper() in Algorithm.__members__:
+        return int(Algorithm[text.upper()])
+    if text.upper() in SelfTrade.__members__:
+        return int(SelfTrade[text.upper()])
+    account, _, percent = text.rpartition(":")
+    return int(account or 0) << 32 | int(percent) if account else int(percent)
 
 
 class Venue(Protocol):
@@ -213,6 +232,10 @@ class Player:
             fields |= {"symbol": pack_name(rest[0]), "amount": 10**9, "expire_ts": 10**9}
             fields["px2"] = int(rest[1].removeprefix("max="))
             fields |= {"stp": int(SelfTrade.NONE), "peak": 100}
+        elif verb == "rule":
+            name, _, value = rest[0].partition("=")
+            fields |= {"symbol": pack_name(self.symbols[0])}
+            fields |= {"order_type": int(InstrumentRule[name.upper()]), "amount": _amount(value)}
         elif verb == "feed":
             options = dict(zip(rest[1::2], rest[2::2], strict=True))
             fields["order_type"] = ord(rest[0])
@@ -224,10 +247,6 @@ class Player:
             fields |= {"client_order_id": int(rest[0]), "amount": int(rest[2])}
         elif verb == "incarnation":
             fields["amount"] = int(rest[0])
-        elif verb == "rule":
-            name, _, value = rest[0].partition("=")
-            fields |= {"order_type": int(InstrumentRule[name.upper()]), "amount": int(value)}
-            fields["symbol"] = pack_name(self.symbols[0])
         return fields
 
     def _who(self, who: str, verb: str) -> Command:
@@ -323,6 +342,9 @@ class Player:
             yield from [("px", int(amount[2]))] if amount[2] else []
         elif word in FLAG_WORDS:
             return
+        elif word in MARKS:
+            mask, there = MARKS[word]
+            yield "flags", event["flags"] & ~mask | (mask if there else 0)
         elif word in ("maker", "taker"):
             yield "role", int(Role[word.upper()])
         elif word in ("public", "private"):
@@ -356,6 +378,7 @@ class Player:
         if event["kind"] == EventKind.FILL:
             words.append(Role(event["role"]).name.lower())
         words += [name for name, flag in FLAG_WORDS.items() if event["flags"] & flag]
+        words += [word for word, (mask, there) in MARKS.items() if there and event["flags"] & mask]
         words += [Reason(event["reason"]).name.lower()] if event["reason"] else []
         told = ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before")
         for name in (*told, "px2"):

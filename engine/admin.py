@@ -50,6 +50,16 @@ def list_instrument(instrument: Instrument) -> np.ndarray:
     )
 
 
+def list_rules(instrument: Instrument) -> list[np.ndarray]:
+    """SET_RULE for each rule that the instrument states."""
+    return [
+        admin_record(
+            CommandKind.SET_RULE, symbol=pack_name(instrument.symbol), order_type=rule, amount=value
+        )
+        for rule, value in instrument.rule_values
+    ]
+
+
 def incarnation(number: int, *, orders_lost: bool) -> np.ndarray:
     """INCARNATION: the number resuming clients must know (0 keeps it); `orders_lost`: order ids
     that were given out may be unknown, none of them is given out again.
@@ -105,6 +115,7 @@ def start_commands(
     rows += [open_account(account.account) for account in config.accounts]
     mine = [i for i in config.instruments if shard_of_symbol(i.symbol, config.shards) == shard]
     rows += [list_instrument(instrument) for instrument in mine]
+    rows += [row for instrument in mine for row in list_rules(instrument)]
     rows += [feed_state(letter, today(), epoch) for letter in "SQ"]
     return np.concatenate(rows)
 

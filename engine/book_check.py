@@ -5,6 +5,7 @@ every index tested, so a torn read gives rubbish that the version check throws a
 """
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,7 +44,10 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
-from engine.records import Phase, RuleSet
+from engine.pending_check import stop_columns, stop_faults, stop_slots
+from engine.records import InstrumentRule, Phase, RuleSet
+
+CALLS = (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.VOLATILITY_CALL, Phase.CLOSING_CALL)
 
 
 class BrokenInvariant(Exception):
@@ -126,7 +130,7 @@ def state_digest(state: ShardState) -> str:
         parts.append(np.array(head, np.int64))
         parts += [_digest_orders(state, slots, full=full) for slots in sides]
         if full:
-            parts += _digest_phases(state, symbol)
+            parts += [part(state, symbol, np.concatenate(sides)) for part in _DIGEST_PARTS]
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -144,23 +148,6 @@ def row_slots(state: ShardState, symbol: int, row: int) -> np.ndarray:
     return np.array(slots, np.int64)
 
 
-def _digest_phases(state: ShardState, symbol: int) -> list[np.ndarray]:
-    # References and what limits the phases, then parked orders, then market orders of the call.
-    row, terms = state.calls[symbol], state.symbols[symbol]
-    reference = terms["last_px"] if row["traded"] else row["dynamic_ref"]
-    resumes = row["resumes_to"] if terms["phase"] == Phase.CANCEL_ONLY else 0
-    head = [row["static_ref"], reference, row["extensions"], row["has_calendar"], resumes]
-    parked, *markets = (row_slots(state, symbol, n) for n in (ROW_PARKED, ROW_BUYS, ROW_SELLS))
-    both = np.concatenate(markets)
-    both = both[np.argsort(state.more["rank"][both])]
-    return [
-        np.array([*head, len(parked)], np.int64),
-        _digest_orders(state, parked, full=True),
-        np.array([len(both)], np.int64),
-        _digest_orders(state, both, full=True),
-    ]
-
-
 def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list[np.ndarray]:
     rows, extra = state.orders[slots], state.more[slots]
     columns = [
@@ -174,6 +161,48 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
         columns += [(rows["flags"] & mark != 0).astype(np.int64) for mark in marks]
         columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
     return columns
+
+
+def _digest_phases(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    # References and what limits the phases, then parked orders, then market orders of the call.
+    row, terms = state.calls[symbol], state.symbols[symbol]
+    reference = terms["last_px"] if row["traded"] else row["dynamic_ref"]
+    resumes = row["resumes_to"] if terms["phase"] == Phase.CANCEL_ONLY else 0
+    head = [row["static_ref"], reference, row["extensions"], row["has_calendar"], resumes]
+    parked, *markets = (row_slots(state, symbol, n) for n in (ROW_PARKED, ROW_BUYS, ROW_SELLS))
+    both = np.concatenate(markets)
+    both = both[np.argsort(state.more["rank"][both])]
+    parts = [
+        np.array([*head, len(parked)], np.int64),
+        _digest_orders(state, parked, full=True),
+        np.array([len(both)], np.int64),
+        _digest_orders(state, both, full=True),
+    ]
+    return np.concatenate(parts)
+
+
+def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndarray:
+    # The algorithm, and the places of the top orders among `slots`, from 1 on.
+    row = state.rules[symbol]
+    tops = [int(np.flatnonzero(slots == top - 1)[0]) + 1 if top else 0 for top in row["top"]]
+    return np.array([row["rule"][InstrumentRule.ALGORITHM], *tops], np.int64)
+
+
+def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    book, slots = state.rules[symbol], stop_slots(state, symbol)
+    # In continuous trading the range is cleared before it is looked at again.
+    kept = int(state.symbols[symbol]["phase"] != Phase.CONTINUOUS)
+    head = [int(book["wave_low"]) * kept, int(book["wave_high"]) * kept, len(slots)]
+    columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
+    return np.concatenate([np.array(head, np.int64), np.column_stack(columns).reshape(-1)])
+
+
+# Behind the orders of a full book, in the alphabetical order of the parts of the rules.
+_DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
+    _digest_phases,
+    _digest_shares,
+    _digest_stops,
+)
 
 
 def _require(condition: bool, invariant: str, where: str) -> None:
@@ -194,7 +223,7 @@ def check_state(state: ShardState) -> None:
         "I10",
         "a live order is in the free list",
     )
-    resting = levels = nodes = 0
+    resting = levels = nodes = waiting = 0
     for symbol in range(1, int(state.hdr[SYMBOLS_USED]) + 1):
         best = [0, 0]
         for side in (0, 1):
@@ -209,7 +238,17 @@ def check_state(state: ShardState) -> None:
             f"symbol {symbol}: {best}",
         )
         resting += _check_rows(state, symbol)
-    _require(resting == len(live), "I9", f"{len(live)} live orders, {resting} rest or wait")
+        waiting += _check_waiting(state, symbol)
+    _require(
+        resting + waiting == len(live),
+        "I9",
+        f"{len(live)} live orders, {resting} rest, {waiting} wait",
+    )
+    _require(
+        int((state.pending["state"] != 0).sum()) == waiting,
+        "I9",
+        "an order waits and nothing leads to it",
+    )
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
     _check_ids(state, live)
@@ -233,6 +272,16 @@ def _check_rows(state: ShardState, symbol: int) -> int:
         _require(tail == int(call["tail"][row]), "I9 a row of orders", where)
         total += len(slots)
     return total
+
+
+def _check_waiting(state: ShardState, symbol: int) -> int:
+    # Orders that wait for a trigger; returns how many.
+    slots, faults = stop_faults(state, symbol)
+    _require(not faults, "I9 waiting orders", f"symbol {symbol}: {faults[:3]}")
+    watched = int(state.rules[symbol]["watched"])
+    collects = int(state.symbols[symbol]["phase"]) in CALLS
+    _require(watched == len(slots) + collects, "I9 watched", f"symbol {symbol}: {watched}")
+    return len(slots)
 
 
 def _check_pool(name: str, free: np.ndarray, count: int, used: int) -> None:

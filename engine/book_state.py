@@ -15,7 +15,7 @@ import mmap
 import numpy as np
 
 from engine.atomics import table_array, table_enter
-from engine.config import Instrument, ShardLimits
+from engine.config import LEAD_MAX, Instrument, ShardLimits
 from engine.records import EVENT_SLOT
 
 TREE_BITS = 6
@@ -140,8 +140,30 @@ MORE = np.dtype(
         ("min_qty", "<i4"),
         ("due", "<i4"),  # place in `due` + 1, 0: not there
         ("stp", "<i4"),  # SelfTrade, never DEFAULT
+        ("share", "<i4"),  # what it still gets in the round that is open (engine/full_shares.py)
+        ("link", "<i4"),  # next in a list by size, while a round is planned
         ("rank", "<i8"),  # time priority within the symbol, 0: none yet
-        ("reserved", "<i8", (2,)),
+        ("reserved", "<i8"),
+    ],
+    align=True,
+)
+# What an order that waits for its trigger has beside MORE, in the same slot
+# (engine/full_pending.py).
+PENDING = np.dtype(
+    [
+        ("trigger", "<i8"),  # of a trailing stop it follows from `extreme`, and may be below 1
+        ("wait", "<i8"),  # RULES.waits when it began to wait: ties go by it
+        ("extreme", "<i4"),  # trailing: best price seen, 0: none yet
+        ("distance", "<i4"),
+        ("activation", "<i4"),
+        ("left", "<i4"),  # children in its heap; list of trailing stops: before, behind
+        ("right", "<i4"),
+        ("parent", "<i4"),
+        ("rank", "<i4"),  # steps to the nearest empty place below it
+        ("state", "u1"),  # STOP_NONE, STOP_WAITS, STOP_ELECTED
+        ("on_best", "u1"),
+        ("in_bps", "u1"),
+        ("active", "u1"),  # trailing: the activation price was reached
     ],
     align=True,
 )
@@ -218,7 +240,22 @@ RULES = np.dtype(
         ("reference", "<i8"),  # static band reference, ticks; 0: none
         ("settles", "<i8"),  # it is in `settling`
         ("watched", "<i8"),  # how much of it looks at every change: stops that wait
-        ("reserved", "<i8", (29,)),
+        ("triggers", "<i8", (6,)),  # roots of the heaps of waiting stops (engine/full_pending.py)
+        ("trail_first", "<i8"),  # list of waiting trailing stops
+        ("trails", "<i8"),  # how many
+        ("waits", "<i8"),  # numbers given to those that wait: they break ties
+        ("wave_low", "<i8"),  # trades since the last wave while something is watched; 0: none
+        ("wave_high", "<i8"),
+        ("wave_count", "<i8"),  # elected by the present wave: scratch[SETTLE_INDEX : wave_count]
+        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_shares.py)
+        ("top", "<i4", (2,)),  # by side: slot of the top order + 1, 0: none
+        ("round_fills", "<i4"),  # of the open round: trades still to come
+        ("round_shows", "<i4"),  # slices to be shown again behind them
+        ("round_next", "<i4"),  # where to look for the next trade
+        ("lead_count", "<i4"),  # lead market makers: how many, who, and their percentages
+        ("lead_account", "<i4", (LEAD_MAX,)),
+        ("lead_percent", "<i4", (LEAD_MAX,)),
+        ("reserved", "<i8", (13,)),
     ],
     align=True,
 )
@@ -302,6 +339,7 @@ ARRAYS: dict[str, np.dtype] = {
     "order_tag": _I8,  # (valid with ORDER_TAG)
     "more": MORE,
     "aside": ASIDE,
+    "pending": PENDING,
     "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
     "levels": LEVEL,
@@ -339,7 +377,7 @@ orders, owner, order_text, order_tag = (
     _views[n] for n in ("orders", "owner", "order_text", "order_tag")
 )
 free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
-more, due, dark = (_views[n] for n in ("more", "due", "dark"))
+more, pending, due, dark = (_views[n] for n in ("more", "pending", "due", "dark"))
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
@@ -406,6 +444,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "order_tag": orders,
         "more": orders,
         "aside": orders,
+        "pending": orders,
         "due": orders,
         "free_orders": orders,
         "levels": levels,
@@ -500,6 +539,7 @@ def allocate_state(
     state.sides["best"] = state.sides["root"] = NONE
     state.dark["head"] = NONE
     state.calls["head"] = state.calls["tail"] = NONE
+    state.rules["triggers"] = state.rules["trail_first"] = NONE
     values = {
         SHARD: shard,
         EVENT_MASK: len(events) - 1,

@@ -5,6 +5,7 @@ children receive them as JSON. Relations between limits are asserted beside them
 """
 
 import dataclasses
+import re
 import tomllib
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,11 +19,14 @@ from engine.records import (
     QTY_LOTS_MAX,
     SLOT_BITS,
     SYMBOL_INDEX_BITS,
+    Algorithm,
+    InstrumentRule,
     RuleSet,
     SelfTrade,
     pack_name,
 )
 
+LEAD_MAX, LEAD_PERCENT_MAX = 8, 50  # lead market makers of an instrument, and their percentages
 UNITS = 10**9  # tick and lot are carried as integers of 1e-9
 ITCH_PRICE_MAX = 2**32 - 1  # ITCH price: uint32, four decimals
 ITCH_TICK_UNIT = UNITS // 10**4
@@ -46,6 +50,10 @@ class Instrument:
     stp: str = "none"  # self-trade prevention of orders that name none
     iceberg_parts: int = 100  # most slices of an iceberg
     protection: int = 0  # ticks a protected market order goes beyond the best opposite price
+    algorithm: str = ""  # how a level is shared out: fifo, pro_rata, ...; "": as it was
+    fifo_percent: int = -1  # of fifo_pro_rata; -1: as it was
+    lmm: str = ""  # lead market makers: "3:40 4:10", account:percent; percent 0 takes one away
+    max_level_orders: int = 0  # most orders of a level that is shared out; 0: as it was
 
     @property
     def tick_units(self) -> int:
@@ -62,6 +70,22 @@ class Instrument:
     @property
     def self_trade(self) -> SelfTrade:
         return SelfTrade[self.stp.upper()]
+
+    @property
+    def rule_values(self) -> list[tuple[InstrumentRule, int]]:
+        """What a start sets behind the listing: (rule, value), only what is stated."""
+        found: list[tuple[InstrumentRule, int]] = []
+        if self.algorithm:
+            found.append((InstrumentRule.ALGORITHM, Algorithm[self.algorithm.upper()]))
+        if self.fifo_percent >= 0:
+            found.append((InstrumentRule.FIFO_PERCENT, self.fifo_percent))
+        if self.max_level_orders:
+            found.append((InstrumentRule.MAX_LEVEL_ORDERS, self.max_level_orders))
+        pairs = (pair.split(":") for pair in self.lmm.split())
+        rows = [(int(account), int(percent)) for account, percent in pairs]
+        rows.sort(key=lambda row: row[1] > 0)  # who goes makes room first
+        found += [(InstrumentRule.LMM, account << 32 | percent) for account, percent in rows]
+        return found
 
     @property
     def px_max(self) -> int:
@@ -375,6 +399,37 @@ def _check_instrument(instrument: Instrument) -> None:
             f"instrument {instrument.symbol}: iceberg_parts must be at least 1, protection at least"
             " 0 ticks"
         )
+    _check_sharing(instrument)
+
+
+def _check_sharing(instrument: Instrument) -> None:
+    # What a start sets by SET_RULE has to be what the engine takes.
+    where = f"instrument {instrument.symbol}:"
+    known = [a.name.lower() for a in Algorithm if a <= Algorithm.TIME_PRO_RATA]
+    if instrument.algorithm.lower() not in ("", *known):
+        raise ConfigError(
+            f"{where} algorithm must be one of {', '.join(known)}, not {instrument.algorithm!r}"
+        )
+    most = instrument.max_level_orders
+    if not -1 <= instrument.fifo_percent <= 100 or not 0 <= most <= QTY_LOTS_MAX:
+        raise ConfigError(
+            f"{where} fifo_percent must be 0 .. 100, or -1 to leave it; max_level_orders at least"
+            " 1, or 0 to leave it"
+        )
+    if not re.fullmatch(r"( *\d{1,9}:\d{1,2}\b)* *", instrument.lmm):
+        raise ConfigError(
+            f'{where} lmm must be like "3:40 4:10" (account:percent), not {instrument.lmm!r}'
+        )
+    lead = [value for rule, value in instrument.rule_values if rule == InstrumentRule.LMM]
+    accounts, percents = [v >> 32 for v in lead], [v & 0xFFFFFFFF for v in lead]
+    twice = len(set(accounts)) < len(accounts) or 0 in accounts
+    if twice or sum(percents) > LEAD_PERCENT_MAX or sum(p > 0 for p in percents) > LEAD_MAX:
+        raise ConfigError(
+            f"{where} lmm may name {LEAD_MAX} accounts, each once, with"
+            f" {LEAD_PERCENT_MAX} percent together"
+        )
+    if instrument.rule_values and instrument.rule_set == RuleSet.PLAIN:
+        raise ConfigError(f'{where} algorithm, lmm and their like need rules = "full"')
 
 
 def config_from_mapping(data: dict[str, Any]) -> Config:

@@ -188,8 +188,8 @@ def deadline_fire(s, slot):
 @subroutine
 def time_run(s, slot, order_id, pause):
     """TIME: let one thing happen if it is due now: the order expires, or a deadline of the session
-    `slot` fires; neither named: whatever is due first, an indicative price too. Or move the deadlines of all sessions by a
-    pause: then nothing happens.
+    `slot` fires; neither named: whatever is due first, an indicative price too. Or move the
+    deadlines of all sessions by a pause: then nothing happens.
     """
     now = np.int64(s[IN_TS])
     if pause != 0:

@@ -11,11 +11,12 @@ there is something to roll.
 
 import numpy as np
 
-from engine.book_state import calls, events, levels, rules, sides, symbols
 from engine.book_numba import level_displayed
+from engine.book_state import calls, events, levels, rules, sides, symbols
 from engine.emit import event_new, symbol_id_of
+from engine.full_pending import wave_note
 from engine.jit import helper, subroutine
-from engine.records import PRICE_TICKS_MAX, EventKind, InstrumentRule, RejectCode
+from engine.records import PRICE_TICKS_MAX, EventKind, InstrumentRule, Phase, RejectCode
 
 BPS = 10_000
 DOUBLINGS_MAX = 32  # wider than all prices
@@ -23,17 +24,23 @@ DOUBLINGS_MAX = 32  # wider than all prices
 
 @helper
 def reference_roll(s, symbol):
-    """A command begins that may trade here: the reference is the last trade before it."""
+    """A command begins that may trade here: the reference is the last trade before it, and no wave
+    looks back further, unless a call keeps what was traded for the first one behind it.
+    """
     row = calls(s)[symbol]
     if row["traded"] != 0:
         row["dynamic_ref"] = symbols(s)[symbol]["last_px"]
         row["traded"] = 0
+        if symbols(s)[symbol]["phase"] == Phase.CONTINUOUS:
+            rules(s)[symbol]["wave_low"] = 0
+            rules(s)[symbol]["wave_high"] = 0
 
 
 @helper
 def full_traded(s, symbol, px):
     """There was a trade at px."""
     symbols(s)[symbol]["last_px"] = px
+    wave_note(s, symbol, px)
     row = calls(s)[symbol]
     row["traded"] = 1
     if row["static_ref"] == 0:

@@ -28,6 +28,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import helper, subroutine
+from engine.records import SelfTrade
 
 
 @subroutine
@@ -49,6 +50,22 @@ def full_touch(s, symbol):
     row = rules(s)[symbol]
     if row["watched"] != 0 and row["settles"] == 0:
         settle_note(s, symbol)
+
+
+@helper
+def own_met(s, taker, maker):
+    """Whether self-trade prevention stands between the two."""
+    same = orders(s)[taker]["account"] == orders(s)[maker]["account"]
+    return same and more(s)[taker]["stp"] != SelfTrade.NONE
+
+
+@helper
+def top_lose(s, slot):
+    """Not the top order of its side, not any more."""
+    order = orders(s)[slot]
+    row, side = rules(s)[np.int64(order["symbol"])], np.int64(order["side"])
+    if row["top"][side] == slot + 1:
+        row["top"][side] = 0
 
 
 @helper
@@ -134,6 +151,7 @@ def full_remove(s, slot):
     level = np.int64(order["level"])
     row = levels(s)[level]
     queue_unlink(s, slot)
+    top_lose(s, slot)
     shown = np.int64(more(s)[slot]["shown"])
     row["qty"] -= shown
     row["count"] -= 1
@@ -165,6 +183,7 @@ def full_refresh(s, slot):
     more(s)[slot]["shown"] = shown
     levels(s)[level]["qty"] += shown
     dark(s)[level]["qty"] -= shown
+    top_lose(s, slot)
     queue_unlink(s, slot)
     queue_link(s, slot, level)
 

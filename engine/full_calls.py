@@ -7,12 +7,7 @@ Hot for instruments with RuleSet.FULL around calls, else never run. A phase begi
 
 import numpy as np
 
-from engine.book_numba import level_find
 from engine.book_state import (
-    EVENT_MASK,
-    LEVELS_CAPACITY,
-    LEVELS_USED,
-    OUT_POSITION,
     ROW_PARKED,
     TIMED_SYMBOLS,
     WORK_COUNT,
@@ -26,18 +21,10 @@ from engine.book_state import (
 from engine.emit import event_new, event_order, event_public, symbol_id_of
 from engine.full_aside import aside_leave, market_join
 from engine.full_book import full_touch
-from engine.full_emit import full_emit_ended
-from engine.full_match import full_book, full_release
+from engine.full_match import full_rest
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
-from engine.records import (
-    EventKind,
-    OrderType,
-    Phase,
-    Reason,
-    RejectCode,
-    TimeInForce,
-)
+from engine.records import EventKind, OrderType, Phase, TimeInForce
 
 
 @helper
@@ -60,12 +47,6 @@ def phase_calls(phase):
 def trades_now(s, symbol):
     """Whether what meets trades at once."""
     return phase_of(s, symbol) == Phase.CONTINUOUS
-
-
-@helper
-def elects(s, symbol):
-    """Whether stops may be triggered now."""
-    return trades_now(s, symbol)
 
 
 @helper
@@ -107,28 +88,13 @@ def phase_begin(s, symbol, phase, reason, until):
     full_touch(s, symbol)
 
 
-@helper
-def rest_late(s, slot):
-    """The limit order enters the book, unless no level is free for it any more."""
-    order = orders(s)[slot]
-    side_index = np.int64(order["symbol"]) * 2 + np.int64(order["side"])
-    full = s[LEVELS_USED] >= s[LEVELS_CAPACITY]
-    if full and level_find(s, side_index, np.int64(order["px"])) < 0:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.NONE)
-        index = (np.int64(s[OUT_POSITION]) - 1) & np.int64(s[EVENT_MASK])
-        events(s)[index]["code"] = RejectCode.LEVELS_FULL.value
-        full_release(s, slot)
-    else:
-        full_book(s, slot, np.int64(0))
-
-
 @subroutine
 def call_rest(s, slot, old_ref):
     """An order enters where nothing trades now."""
     if orders(s)[slot]["order_type"] == OrderType.MARKET:
         market_join(s, slot)
     else:
-        full_book(s, slot, old_ref)
+        full_rest(s, slot, old_ref)
 
 
 @helper
@@ -136,10 +102,7 @@ def order_join(s, slot):
     """ACTIVATED: a parked order joins its call."""
     aside_leave(s, slot)
     event_order(s, EventKind.ACTIVATED, slot, np.int64(orders(s)[slot]["px"]), np.int64(0))
-    if orders(s)[slot]["order_type"] == OrderType.MARKET:
-        market_join(s, slot)
-    else:
-        rest_late(s, slot)
+    call_rest(s, slot, np.int64(0))
 
 
 @subroutine

@@ -7,10 +7,12 @@ the displayed part (ITCH E), the taker's half of the rest (ITCH P, `shown_before
 
 import numpy as np
 
-from engine.book_state import events, more, orders
+from engine.book_state import EVENT_MASK, OUT_POSITION, events, more, orders, rules
 from engine.emit import event_order, event_public
 from engine.jit import helper, subroutine
-from engine.records import EventKind, Role
+from engine.records import EventFlag, EventKind, Role
+
+NON_FIFO = int(EventFlag.NON_FIFO | EventFlag.PRINTABLE)
 
 
 @helper
@@ -37,6 +39,14 @@ def full_emit_fill(s, slot, role, px, qty, trade_id):
 
 
 @helper
+def mark_shared(s):
+    """The trade just told is not the front of a queue's: ITCH C, to be counted."""
+    for back in range(1, 3):
+        newest = (np.int64(s[OUT_POSITION]) - back) & np.int64(s[EVENT_MASK])
+        events(s)[newest]["flags"] |= NON_FIFO
+
+
+@helper
 def full_emit_trade(s, taker, maker, deal):
     """Both halves of a trade; deal: (px, qty, displayed part of it, trade_id)."""
     px, qty, displayed, trade_id = deal
@@ -50,6 +60,8 @@ def full_emit_trade(s, taker, maker, deal):
     event["shown_before"] = qty - displayed
     if displayed < qty:
         event_public(s, event)
+    if rules(s)[np.int64(orders(s)[maker]["symbol"])]["rounds"] != 0:
+        mark_shared(s)
 
 
 @helper
@@ -60,6 +72,8 @@ def full_emit_booked(s, slot, old_ref):
     event["shown"] = shown
     event["public_ref"] = order["public_ref"]
     event["old_ref"] = old_ref
+    if rules(s)[np.int64(order["symbol"])]["top"][np.int64(order["side"])] == slot + 1:
+        event["flags"] |= EventFlag.TOP.value
     if shown > 0:
         event_public(s, event)
 
@@ -78,16 +92,28 @@ def full_emit_refreshed(s, slot, old_ref):
 
 @subroutine
 def full_emit_ended(s, kind, slot, reason):
-    """CANCELED or EXPIRED of an order that may be displayed, before it leaves its level."""
+    """CANCELED or EXPIRED of an order that may be displayed, before it leaves its level; returns
+    the index of the event.
+    """
     order, shown = orders(s)[slot], np.int64(more(s)[slot]["shown"])
     px, qty = np.int64(order["px"]), np.int64(order["leaves"])
-    event = events(s)[event_order(s, kind, slot, px, qty)]
+    index = event_order(s, kind, slot, px, qty)
+    event = events(s)[index]
     event["leaves"] = 0
     event["reason"] = reason
     event["shown_before"] = shown
     event["public_ref"] = order["public_ref"]
     if shown > 0:
         event_public(s, event)
+    return index
+
+
+@helper
+def full_emit_triggered(s, slot, trigger):
+    """The price it waited for came; `px` is the limit it runs with."""
+    px = np.int64(orders(s)[slot]["px"])
+    event = events(s)[event_order(s, EventKind.TRIGGERED, slot, px, np.int64(0))]
+    event["px2"] = trigger
 
 
 @helper

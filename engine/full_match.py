@@ -12,17 +12,22 @@ A unit is one pair of fills with what follows from it, or one prevention.
 import numpy as np
 
 from engine.atomics import prefetch_line
-from engine.book_numba import level_next
+from engine.book_numba import level_find, level_next
 from engine.book_state import (
+    LEVELS_CAPACITY,
+    LEVELS_USED,
     MAX_WALK,
+    NONE,
     ORDER_HIDDEN,
     PUBLIC_REF,
     WORK_COUNT,
     WORK_CURSOR,
     WORK_TOTAL,
+    events,
     levels,
     more,
     orders,
+    rules,
     sides,
     symbols,
 )
@@ -34,6 +39,7 @@ from engine.full_book import (
     full_remove,
     full_shrink,
     level_total,
+    own_met,
 )
 from engine.full_emit import (
     full_emit_booked,
@@ -42,6 +48,8 @@ from engine.full_emit import (
     full_emit_refreshed,
     full_emit_trade,
 )
+from engine.full_pending import is_stop_market, stop_unlink, stop_waits
+from engine.full_shares import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
 from engine.matching import order_release, slice_full
@@ -69,12 +77,22 @@ def full_release(s, slot):
 
 @subroutine
 def full_end(s, kind, slot, reason):
-    """A live order leaves the market as CANCELED or EXPIRED, from wherever it waits."""
+    """A live order leaves the market as CANCELED or EXPIRED, from wherever it is."""
     full_emit_ended(s, kind, slot, reason)
-    if is_aside(s, slot):
+    if stop_waits(s, slot):
+        stop_unlink(s, slot)
+    elif is_aside(s, slot):
         aside_leave(s, slot)
     else:
         full_remove(s, slot)
+    full_release(s, slot)
+
+
+@subroutine
+def full_fail(s, slot, code):
+    """An order that is in no queue expires, because it cannot go on as it was accepted."""
+    index = full_emit_ended(s, EventKind.EXPIRED, slot, Reason.NONE)
+    events(s)[index]["code"] = code
     full_release(s, slot)
 
 
@@ -98,7 +116,8 @@ def full_trade(s, taker, maker, qty):
         full_remove(s, maker)
         full_release(s, maker)
     elif more(s)[maker]["shown"] == 0 and np.int64(maker_row["flags"]) & ORDER_HIDDEN == 0:
-        slice_show(s, maker)
+        if rules(s)[np.int64(maker_row["symbol"])]["rounds"] == 0:  # else behind the round
+            slice_show(s, maker)
 
 
 @helper
@@ -167,13 +186,6 @@ def is_hidden(s, slot):
 
 
 @helper
-def own_met(s, taker, maker):
-    """Whether self-trade prevention stands between the two."""
-    same = orders(s)[taker]["account"] == orders(s)[maker]["account"]
-    return same and more(s)[taker]["stp"] != SelfTrade.NONE
-
-
-@helper
 def level_begin(s, level, leaves):
     """Decide, once per level, whether the aggressor takes all of it."""
     px = np.int64(levels(s)[level]["px"])
@@ -183,14 +195,29 @@ def level_begin(s, level, leaves):
 
 
 @helper
+def fifo_next(s, level, leaves):
+    """Whom an aggressor with so much open meets next where time decides: (order, lots)."""
+    level_begin(s, level, leaves)
+    maker = np.int64(levels(s)[level]["head"])
+    if orders(s)[maker]["next"] >= 0:
+        prefetch_line(orders(s), np.int64(orders(s)[maker]["next"]), 0)
+    qty = np.int64(orders(s)[maker]["leaves"])
+    if s[WORK_TOTAL] == 0 and not is_hidden(s, maker):
+        qty = np.int64(more(s)[maker]["shown"])
+    return maker, min(qty, leaves)
+
+
+@helper
 def full_sweep(s, taker):
     """Trade until the order meets nothing it accepts, is prevented, or the slice is full."""
     row = orders(s)[taker]
-    opposite = np.int64(row["symbol"]) * 2 + (1 - np.int64(row["side"]))
+    symbol = np.int64(row["symbol"])
+    opposite = symbol * 2 + (1 - np.int64(row["side"]))
     sign = 1 - 2 * np.int64(row["side"])
     limit = full_limit(s, taker)
-    lowest, highest = dynamic_range(s, np.int64(row["symbol"]))
-    while row["leaves"] > 0:
+    lowest, highest = dynamic_range(s, symbol)
+    rounds = rules(s)[symbol]["rounds"] != 0
+    while row["leaves"] > 0 or (rounds and round_open(s, symbol)):
         level = np.int64(sides(s)[opposite]["best"])
         if level < 0 or (limit - np.int64(levels(s)[level]["px"])) * sign < 0:
             break
@@ -198,19 +225,18 @@ def full_sweep(s, taker):
             return BREACH
         if slice_full(s):
             return WAITS
-        level_begin(s, level, np.int64(row["leaves"]))
-        maker = np.int64(levels(s)[level]["head"])
-        if orders(s)[maker]["next"] >= 0:
-            prefetch_line(orders(s), np.int64(orders(s)[maker]["next"]), 0)
+        if rounds:
+            maker, qty = share_next(s, taker, level)
+        else:
+            maker, qty = fifo_next(s, level, np.int64(row["leaves"]))
         s[WORK_COUNT] += 1
-        if own_met(s, taker, maker):
+        if qty == 0:
+            slice_show(s, maker)
+        elif own_met(s, taker, maker):
             if prevent(s, taker, maker):
                 return ENDED
         else:
-            qty = np.int64(orders(s)[maker]["leaves"])
-            if s[WORK_TOTAL] == 0 and not is_hidden(s, maker):
-                qty = np.int64(more(s)[maker]["shown"])
-            full_trade(s, taker, maker, min(qty, np.int64(row["leaves"])))
+            full_trade(s, taker, maker, qty)
     return DONE
 
 
@@ -230,6 +256,7 @@ def full_book(s, slot, old_ref):
         row["public_ref"] = s[PUBLIC_REF]
     if extra["rank"] == 0:
         rank_new(s, slot)
+    top_seek(s, slot)
     id_insert(s, slot)
     full_append(s, slot)
     if extra["expire_ts"] != 0 and extra["due"] == 0:
@@ -238,19 +265,59 @@ def full_book(s, slot, old_ref):
 
 
 @helper
+def remainder_reason(row):
+    """Why what is left of an order expires behind its run; 0: it rests."""
+    kind = np.int64(row["order_type"])
+    unlimited = kind == OrderType.MARKET or kind == OrderType.BUDGET
+    if unlimited or (is_stop_market(kind) and row["px"] == 0):
+        return np.int64(Reason.MARKET_REMAINDER.value)
+    if is_stop_market(kind) or row["tif"] == TimeInForce.IOC or row["tif"] == TimeInForce.FOK:
+        return np.int64(Reason.IOC_REMAINDER.value)
+    return np.int64(0)
+
+
+@helper
+def level_missing(s, row):
+    """Whether the order's price has no level and none is free: what was a stop or waited for its
+    call finds out only now, others were refused at entry.
+    """
+    if s[LEVELS_USED] < s[LEVELS_CAPACITY]:
+        return False
+    side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
+    return level_find(s, side_index, np.int64(row["px"])) < 0
+
+
+@helper
+def place_crowded(s, slot):
+    """Whether the level of the order's price has as many orders as it may have."""
+    row = orders(s)[slot]
+    side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
+    return level_crowded(s, side_index, np.int64(row["px"]), np.int64(NONE))
+
+
+@helper
+def full_rest(s, slot, old_ref):
+    """The order enters the book, unless there is no place for it any more."""
+    if level_missing(s, orders(s)[slot]):
+        full_fail(s, slot, np.int64(RejectCode.LEVELS_FULL.value))
+    elif place_crowded(s, slot):
+        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
+    else:
+        full_book(s, slot, old_ref)
+
+
+@helper
 def full_close(s, slot, old_ref):
     """What is left after the sweep: rests, expires, or nothing."""
     row = orders(s)[slot]
+    reason = remainder_reason(row)
     if row["leaves"] == 0:
         full_release(s, slot)
-    elif row["order_type"] == OrderType.MARKET:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MARKET_REMAINDER)
-        full_release(s, slot)
-    elif row["tif"] == TimeInForce.IOC or row["tif"] == TimeInForce.FOK:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.IOC_REMAINDER)
+    elif reason != 0:
+        full_emit_ended(s, EventKind.EXPIRED, slot, reason)
         full_release(s, slot)
     else:
-        full_book(s, slot, old_ref)
+        full_rest(s, slot, old_ref)
 
 
 @helper
@@ -258,6 +325,8 @@ def level_offers(s, level, rest, account, mode):
     """What an order with `rest` open trades on a level, as `full_sweep` would; returns (quantity,
     whether an own order ends the run there).
     """
+    if rules(s)[np.int64(levels(s)[level]["side"]) >> 1]["rounds"] != 0:
+        return share_offers(s, level, rest, account, mode)
     whole = rest >= level_total(s, level)
     found, displayed = np.int64(0), np.int64(0)
     slot = np.int64(levels(s)[level]["head"])

@@ -41,7 +41,7 @@ from engine.records import (
 )
 
 
-# ------------------------------------------------------------------------------------ what is admitted
+# ------------------------------------------------------------------------------- what is admitted
 @helper
 def only_continuous(c):
     """Whether a new order makes sense only where it may trade at once."""
@@ -100,7 +100,7 @@ def auction_code(s, symbol, tif):
     return np.int64(RejectCode.NO_SUCH_AUCTION.value if missing else 0)
 
 
-# ------------------------------------------------------------------------------------------- SET_PHASE
+# --------------------------------------------------------------------------------------- SET_PHASE
 @helper
 def may_follow(s, symbol, new):
     """Whether the phase may be changed to `new`."""

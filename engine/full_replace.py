@@ -19,18 +19,28 @@ from engine.book_state import (
     levels,
     more,
     orders,
+    pending,
     symbols,
 )
 from engine.emit import event_order, event_public, symbol_id_of
-from engine.full_book import full_remove, full_shrink, full_touch
-from engine.full_emit import full_emit_ended, order_total
 from engine.full_aside import aside_join, aside_leave, is_aside, rank_new
 from engine.full_bands import static_code
+from engine.full_book import full_remove, full_shrink, full_touch
 from engine.full_calls import trades_now
-from engine.full_match import full_dry_run, full_release, is_hidden, limit_or_any
+from engine.full_emit import full_emit_ended, order_total
+from engine.full_match import (
+    full_dry_run,
+    full_fail,
+    full_release,
+    is_hidden,
+    limit_or_any,
+    place_crowded,
+)
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
+from engine.full_pending import is_trailing, stop_waits
 from engine.full_phases import phase_code_replace
 from engine.full_run import full_start
+from engine.full_shares import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove
@@ -76,14 +86,17 @@ def wanted_peak(s, c, slot):
 def change_fits(s, c, slot):
     """104: whether this order can be given what the command states."""
     row = orders(s)[slot]
-    tif = wanted_tif(c, row)
-    limited = row["order_type"] == OrderType.LIMIT
+    tif, kind = wanted_tif(c, row), np.int64(row["order_type"])
+    limited = kind == OrderType.LIMIT
+    sliced = limited or kind == OrderType.STOP_LIMIT or kind == OrderType.TAKE_PROFIT_LIMIT
+    waits = stop_waits(s, slot)
     bad = (
-        (c["peak"] != 0 and (not limited or is_hidden(s, slot)))
+        (c["peak"] != 0 and (not sliced or is_hidden(s, slot) or row["tif"] == TimeInForce.IOC))
         or (c["min_qty"] != 0 and (not limited or row["tif"] >= TimeInForce.AT_OPEN))
-        or (c["px"] != 0 and row["order_type"] == OrderType.MARKET)
-        or c["px2"] != 0
-        or c["qty2"] != 0
+        or (c["px"] != 0 and kind == OrderType.MARKET)
+        or (c["px"] != 0 and (kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT))
+        or (c["px2"] != 0 and not waits)
+        or (c["qty2"] != 0 and not (waits and is_trailing(kind)))
         or (tif == TimeInForce.GTD and row["tif"] != TimeInForce.GTD and c["expire_ts"] == 0)
         or (c["expire_ts"] != 0 and tif != TimeInForce.GTD)
     )
@@ -91,8 +104,8 @@ def change_fits(s, c, slot):
 
 
 @helper
-def tif_rests(tif):
-    """Whether orders of a time in force stay in the book: these may be changed into each other."""
+def may_stay(tif):
+    """Whether orders of this time in force stay until they expire or are cancelled."""
     return tif == TimeInForce.GTC or tif == TimeInForce.DAY or tif == TimeInForce.GTD
 
 
@@ -101,14 +114,23 @@ def change_immutable(s, c, slot):
     """313: side, account, symbol, type and the class of the time in force are for life."""
     row = orders(s)[slot]
     tif = wanted_tif(c, row)
-    one_class = tif_rests(tif) and tif_rests(np.int64(row["tif"]))
     symbol_id = symbol_id_of(s, np.int64(row["symbol"]))
     return (
         (c["side"] != UNSTATED and c["side"] != row["side"])
-        or (tif != np.int64(row["tif"]) and not one_class)
+        or (tif != row["tif"] and not (may_stay(tif) and may_stay(np.int64(row["tif"]))))
         or (c["order_type"] != 0 and c["order_type"] != row["order_type"])
         or (c["symbol_id"] != 0 and np.int64(c["symbol_id"]) != symbol_id)
     )
+
+
+@helper
+def keeps_trigger(s, c, slot):
+    """Whether what an order waits for stays as it is."""
+    row = pending(s)[slot]
+    trails = is_trailing(np.int64(orders(s)[slot]["order_type"]))
+    px = np.int64(row["activation"]) if trails else np.int64(row["trigger"])
+    same_px = c["px2"] == 0 or np.int64(c["px2"]) == px
+    return same_px and (c["qty2"] == 0 or c["qty2"] == row["distance"])
 
 
 @helper
@@ -122,6 +144,7 @@ def only_decreases(s, c, slot, total):
         and (c["min_qty"] == 0 or c["min_qty"] == extra["min_qty"])
         and wanted_tif(c, row) == np.int64(row["tif"])
         and wanted_expiry(s, c, slot) == extra["expire_ts"]
+        and keeps_trigger(s, c, slot)
     )
 
 
@@ -260,15 +283,20 @@ def full_move(s, c, slot, px, total, enough):
         event["flags"] |= EventFlag.WILL_TRADE.value
         if before > 0:
             event_public(s, event)
-    if enough:
+    # A slide's price is known only now, and may have as many orders as it may have.
+    crowded = not crosses and place_crowded(s, slot)
+    if enough and not crowded:
         full_start(s, slot, np.int64(0) if crosses else ref)
         return
     if not crosses:  # what the public still sees
         row["public_ref"] = ref
         extra["shown"] = before
     full_touch(s, symbol)
-    full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
-    full_release(s, slot)
+    if enough:
+        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
+    else:
+        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
+        full_release(s, slot)
 
 
 @helper
@@ -318,6 +346,9 @@ def full_replace(s, c, slot):
     if is_aside(s, slot):
         rank_anew(s, c, slot, px, total)
         return code
+    side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
+    if level_crowded(s, side_index, px, np.int64(row["level"])):
+        return np.int64(RejectCode.TOO_MANY.value)
     if np.int64(row["flags"]) & ORDER_SLIDE and trades_now(s, np.int64(row["symbol"])):
         px = slid_px(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
     code, enough = move_code(s, c, slot, px, total)

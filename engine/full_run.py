@@ -30,16 +30,17 @@ from engine.full_match import (
     BREACH,
     ENDED,
     WAITS,
-    full_book,
     full_close,
     full_limit,
     full_release,
+    full_rest,
     full_sweep,
+    remainder_reason,
 )
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
 from engine.matching import WORK_NONE, WORK_SWEEP, best_crosses, sweep_open
-from engine.records import EventKind, InstrumentRule, OrderType, Phase, Reason, TimeInForce
+from engine.records import EventKind, InstrumentRule, Phase, Reason
 
 RUN_ORDER, RUN_JOINS = 1, 2  # RUN_OPEN: an order meets the book; others join the call it began
 
@@ -63,9 +64,8 @@ def run_breach(s, slot, symbol):
     """
     row = orders(s)[slot]
     to_call = rules(s)[symbol]["rule"][InstrumentRule.ON_BREACH.value] == 0
-    rests = row["order_type"] != OrderType.MARKET and more(s)[slot]["min_qty"] == 0
-    if to_call and rests and row["tif"] != TimeInForce.IOC and row["tif"] != TimeInForce.FOK:
-        full_book(s, slot, np.int64(0))
+    if to_call and remainder_reason(row) == 0 and more(s)[slot]["min_qty"] == 0:
+        full_rest(s, slot, np.int64(0))
     else:
         full_emit_ended(s, EventKind.EXPIRED, slot, Reason.BAND)
         full_release(s, slot)

@@ -15,7 +15,6 @@ import numpy as np
 
 from engine.book_state import (
     NONE,
-    PUBLIC_REF,
     ROW_BUYS,
     ROW_PARKED,
     WORK_COUNT,
@@ -239,15 +238,16 @@ def ends_list(s, symbol):
     """Put all that took part and cannot rest into `scratch`, in entry order. O(order slots)."""
     count = np.int64(0)
     for slot in range(len(owner(s))):
-        if owner(s)[slot] != 0 and orders(s)[slot]["tif"] >= TimeInForce.AT_OPEN:
-            if np.int64(orders(s)[slot]["symbol"]) == symbol and aside(s)[slot]["row"] != ROW_PARKED:
+        row = orders(s)[slot]
+        if owner(s)[slot] != 0 and row["tif"] >= TimeInForce.AT_OPEN:
+            if np.int64(row["symbol"]) == symbol and aside(s)[slot]["row"] != ROW_PARKED:
                 scratch(s)[count] = slot
                 count += 1
     scratch_sort(s, count)
-    row = calls(s)[symbol]
-    row["listed"] = count
-    row["index"] = 0
-    row["stage"] = STAGE_ENDS
+    call = calls(s)[symbol]
+    call["listed"] = count
+    call["index"] = 0
+    call["stage"] = STAGE_ENDS
 
 
 @helper

@@ -21,6 +21,7 @@ from engine.admin import (
     PRODUCER_SUPERVISOR,
     admin_record,
     list_instrument,
+    list_rules,
     open_account,
     open_session,
 )
@@ -98,6 +99,7 @@ class LocalExchange:
         for account in range(1, accounts + 1):
             rows.append(open_session(account, LOCAL_SESSION, logon=1))
         rows += [list_instrument(instrument) for instrument in instruments]
+        rows += [row for instrument in instruments for row in list_rules(instrument)]
         return np.concatenate(rows) if rows else self.commands(0)
 
     def step(self, commands: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from engine.book_state import (
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
+    SETTLE_INDEX,
     SETTLING,
     TEXTS_USED,
     WORK_CURSOR,
@@ -35,7 +36,7 @@ from engine.book_state import (
     WORK_TOTAL,
     ShardState,
 )
-from engine.matching import WORK_CALL, WORK_CANCELS, WORK_ROWS
+from engine.matching import WORK_CALL, WORK_CANCELS, WORK_ROWS, WORK_SETTLE
 
 # Words of the header that say nothing about what comes next. NEXT_DEADLINE says when the loop looks
 # for deadlines again, and when it looked is in no journal.
@@ -82,6 +83,7 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
         "more": state.more[live[rows["flags"] & ORDER_FULL != 0]],
         "aside": _aside(state, live[rows["flags"] & ORDER_FULL != 0]),
+        "pending": state.pending[live[state.pending["state"][live] != 0]],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
@@ -130,11 +132,14 @@ def _texts(state: ShardState) -> dict[str, np.ndarray]:
 
 
 def _scratch(state: ShardState) -> dict[str, np.ndarray]:
-    # The rest of the list of an open work that has one.
+    # The rest of the list of an open work that has one, or of the wave it is in.
     hdr = state.hdr
     if hdr[WORK_KIND] == WORK_CALL:
         call = state.calls[int(hdr[WORK_SYMBOL])]
         return {"scratch": state.scratch[int(call["index"]) : int(call["listed"])]}
+    if hdr[WORK_KIND] == WORK_SETTLE:
+        end = int(state.rules[int(hdr[WORK_SYMBOL])]["wave_count"])
+        return {"scratch": state.scratch[int(hdr[SETTLE_INDEX]) : end]}
     listed = hdr[WORK_KIND] in (WORK_CANCELS, WORK_ROWS)
     return {"scratch": state.scratch[int(hdr[WORK_CURSOR]) : int(hdr[WORK_TOTAL]) * listed]}
 
@@ -147,6 +152,7 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "order_tag": _orders,
     "more": _orders,
     "aside": _orders,
+    "pending": _orders,
     "due": _orders,
     "free_orders": _orders,
     "levels": _levels,

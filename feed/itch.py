@@ -89,6 +89,7 @@ TYPE_A, TYPE_F, TYPE_E, TYPE_C, TYPE_X = ord("A"), ord("F"), ord("E"), ord("C"),
 TYPE_D, TYPE_U, TYPE_P, TYPE_Q, TYPE_B = ord("D"), ord("U"), ord("P"), ord("Q"), ord("B")
 TYPE_I, TYPE_L = ord("I"), ord("L")
 BUY_LETTER, SELL_LETTER, SPACE = ord("B"), ord("S"), ord(" ")
+YES, NO = ord("Y"), ord("N")
 
 # RULES §11: the letter of H for each Phase.
 STATE_BY_PHASE = np.full(256, ord("H"), np.int64)
@@ -230,6 +231,14 @@ def replaced_type(event, less):
 
 
 @helper
+def filled_type(event):
+    """Message of half a trade. C where it is not the front of the queue that trades."""
+    if np.int64(event["role"]) != Role.MAKER:
+        return TYPE_P
+    return TYPE_C if np.int64(event["flags"]) & EventFlag.NON_FIFO else TYPE_E
+
+
+@helper
 def itch_type(event):
     """ASCII code of the message an EVENT is in public, or NO_MESSAGE."""
     kind = np.int64(event["kind"])
@@ -238,7 +247,7 @@ def itch_type(event):
     letter = NO_MESSAGE
     if kind == EventKind.FILL:
         if less:
-            letter = TYPE_E if np.int64(event["role"]) == Role.MAKER else TYPE_P
+            letter = filled_type(event)
     elif kind == EventKind.BOOKED:
         if shown > 0:
             letter = TYPE_A if np.int64(event["old_ref"]) == 0 else TYPE_U
@@ -268,7 +277,7 @@ def shown_less(event):
 @helper
 def needs_instrument(letter):
     """Whether the message carries a name or a price."""
-    priced = letter == TYPE_A or letter == TYPE_U or letter == TYPE_P
+    priced = letter == TYPE_A or letter == TYPE_U or letter == TYPE_P or letter == TYPE_C
     return priced or letter == TYPE_H or letter == TYPE_R
 
 
@@ -342,6 +351,18 @@ def _put_replace(buffer, at, event, row):
 
 
 @helper
+def _put_execution(buffer, at, letter, event, row):
+    # E and C, which adds the price and whether it is to be counted.
+    put_u64(buffer, at + REF_AT, np.int64(event["public_ref"]))
+    put_u32(buffer, at + EXEC_SHARES_AT, shown_less(event))
+    put_u64(buffer, at + EXEC_MATCH_AT, np.int64(event["trade_id"]))
+    if letter == TYPE_C:
+        printable = np.int64(event["flags"]) & EventFlag.PRINTABLE
+        buffer[at + EXEC_PRINTABLE_AT] = YES if printable else NO
+        put_u32(buffer, at + EXEC_PRICE_AT, np.int64(event["px"]) * np.int64(row["scale"]))
+
+
+@helper
 def _put_named(buffer, at, letter, event, row):
     # R and H.
     put_stock(buffer, at + STOCK_AT, np.uint64(row["stock"]))
@@ -363,10 +384,8 @@ def message_write(buffer, at, letter, event, row):
     _put_header(buffer, at, letter, event)
     if letter == TYPE_A or letter == TYPE_P:
         _put_add(buffer, at, event, row)
-    elif letter == TYPE_E:
-        put_u64(buffer, at + REF_AT, np.int64(event["public_ref"]))
-        put_u32(buffer, at + EXEC_SHARES_AT, shown_less(event))
-        put_u64(buffer, at + EXEC_MATCH_AT, np.int64(event["trade_id"]))
+    elif letter == TYPE_E or letter == TYPE_C:
+        _put_execution(buffer, at, letter, event, row)
     elif letter == TYPE_D:
         left = np.int64(event["public_ref"])
         if np.int64(event["kind"]) == EventKind.REPLACED:

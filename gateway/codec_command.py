@@ -307,6 +307,8 @@ def session_admits(words, ctrl, row):
         return False
     if words[shard_row + S_UP] == 0 or shard_room(words, ctrl, shard_row) <= 0:
         return False
+    if words[row + R_SHARDS + 2 * words[C_SHARD]] == 0:  # up, but it has not opened the session yet
+        return False
     bucket = R_CANCEL_TAT if words[C_KIND] == KIND_CANCEL else R_ORDER_TAT
     return bucket_take(words, row, bucket, words[C_RECEIPT_TS])
 

@@ -14,7 +14,7 @@ import random
 
 import numpy as np
 
-from engine.admin import list_instrument, open_account, open_session
+from engine.admin import list_instrument, list_rules, open_account, open_session
 from engine.book_state import (
     FATAL,
     IN_SEQ,
@@ -29,7 +29,7 @@ from engine.records import EVENT, EVENT_SLOT
 from engine.step import step_batch, work_batch
 from tests.model.compare import Pair
 from tests.model.flow import TEMPLATE, World
-from tests.model.full_flow import CORE, FullFlow, draw_full_world, full_instruments
+from tests.model.full_flow import KERNEL, FullFlow, draw_full_world, full_instruments
 
 RING = 1 << 12
 
@@ -47,7 +47,7 @@ def recorded(seed: int, count: int) -> tuple[World, np.ndarray]:
         return step(commands)
 
     pair.engine.step = step_and_take  # type: ignore[method-assign]
-    flow = FullFlow(seed, world, pair.model, CORE)  # what the kernel has of the model
+    flow = FullFlow(seed, world, pair.model, KERNEL)  # what the kernel has of the model
     for number in range(count):
         pair.apply(flow.next())
         if number % 64 == 63:
@@ -61,7 +61,9 @@ def startup(world: World, instruments: tuple[Instrument, ...]) -> np.ndarray:
     accounts = range(1, world.accounts + 1)
     rows = [open_account(account) for account in accounts]
     rows += [open_session(account, "local", logon=1) for account in accounts]
-    return np.concatenate(rows + [list_instrument(instrument) for instrument in instruments])
+    rows += [list_instrument(instrument) for instrument in instruments]
+    rows += [row for instrument in instruments for row in list_rules(instrument)]
+    return np.concatenate(rows)
 
 
 def empty_state(world: World, seed: int = 0, ring: int = RING) -> ShardState:

@@ -17,6 +17,7 @@ from engine.config import (
     config_from_mapping,
     load_config,
 )  # fmt: skip
+from engine.records import Algorithm, InstrumentRule
 
 
 def test_built_in_configuration_survives_json() -> None:
@@ -35,6 +36,26 @@ def test_toml_file_is_read(tmp_path: Path) -> None:
     assert (config.shards, config.network.port) == (2, 9500)
     assert config.instruments == (Instrument("XYZ", "0.5"),)
     assert config.accounts[0].account == 7
+
+
+def shared(**terms: object) -> dict[str, object]:
+    return {"instruments": [{"symbol": "A", "rules": "full"} | terms]}
+
+
+def test_stated_rules_of_an_instrument_are_what_a_start_sets() -> None:
+    instrument = Instrument("A", rules="full", algorithm="fifo_pro_rata", fifo_percent=0)
+    assert instrument.rule_values == [
+        (InstrumentRule.ALGORITHM, Algorithm.FIFO_PRO_RATA),
+        (InstrumentRule.FIFO_PERCENT, 0),
+    ]
+    # Who goes makes room for who comes.
+    instrument = Instrument("A", rules="full", lmm="4:50 3:0", max_level_orders=9)
+    assert instrument.rule_values == [
+        (InstrumentRule.MAX_LEVEL_ORDERS, 9),
+        (InstrumentRule.LMM, 3 << 32),
+        (InstrumentRule.LMM, 4 << 32 | 50),
+    ]
+    assert Instrument("A", rules="full").rule_values == []
 
 
 @pytest.mark.parametrize(
@@ -61,6 +82,14 @@ def test_toml_file_is_read(tmp_path: Path) -> None:
         ({"rings": {"command_capacity": 1000}}, "power of two"),
         ({"rings": {"event_capacity": 32_768}}, "4 * events_per_command_max"),
         ({"network": []}, "expected a table"),
+        (shared(algorithm="lifo"), "algorithm must be one of fifo, pro_rata"),
+        (shared(algorithm="batch_auction"), "algorithm must be one of"),
+        (shared(fifo_percent=101), "fifo_percent must be 0 .. 100"),
+        (shared(max_level_orders=-1), "max_level_orders"),
+        (shared(lmm="alice:40"), "account:percent"),
+        (shared(lmm="3:30 4:30"), "50 percent together"),
+        (shared(lmm="3:10 3:20"), "each once"),
+        (shared(rules="plain", algorithm="pro_rata"), 'need rules = "full"'),
     ],
 )
 def test_wrong_configuration_names_its_key(data: dict[str, object], sentence: str) -> None:

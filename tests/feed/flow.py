@@ -38,6 +38,7 @@ INSTRUMENTS = (
 WITH_FULL = (
     *INSTRUMENTS,
     Instrument("FULL", "0.01", rules="full", stp="decrement", protection=3),
+    Instrument("SHARED", "0.01", rules="full", algorithm="pro_rata", lmm="2:30"),
 )
 START_NS = 1_780_000_000 * 10**9
 _numbers = itertools.count()

@@ -57,7 +57,8 @@ class Reference:
         if event["shown"] >= event["shown_before"]:
             return None
         if kind == EventKind.FILL:
-            return "E" if event["role"] == Role.MAKER else "P"
+            executed = "C" if flags & EventFlag.NON_FIFO else "E"
+            return executed if event["role"] == Role.MAKER else "P"
         if kind in (EventKind.CANCELED, EventKind.EXPIRED):
             return "D"
         if kind == EventKind.PREVENTED:
@@ -93,6 +94,9 @@ class Reference:
             return struct.pack("!QcI8sIQ", 0, b"B", less, stock, price, match)
         if letter == "E":
             return struct.pack("!QIQ", ref, less, match)
+        if letter == "C":
+            counted = b"Y" if event["flags"] & EventFlag.PRINTABLE else b"N"
+            return struct.pack("!QIQcI", ref, less, match, counted, price)
         if letter == "U":
             return struct.pack("!QQII", old, ref, qty, price)
         if letter == "X":

@@ -50,7 +50,7 @@ def random_slots(rng: random.Random, count: int) -> np.ndarray:
         row["in_ts"] = rng.randrange(2**61)
         row["symbol_id"] = rng.randrange(4) << 16 | rng.randrange(1, 5)
         row["side"], row["role"] = rng.randrange(2), rng.choice(list(Role))
-        row["flags"] = rng.choice((0, EventFlag.KEPT, EventFlag.LEFT_BOOK, 4 | 8, 512, 1))
+        row["flags"] = rng.choice((0, EventFlag.KEPT, EventFlag.LEFT_BOOK, 4 | 8, 512, 1, 16, 48))
         row["code"] = rng.choice([*Phase, ord("O"), ord("C")])
         row["amount"] = rng.choice((1, 10**4, 10**5, 10**7, 10**9, 123, rng.randrange(1, 2**40)))
         row["px2"] = rng.choice((1_000, 2**31 - 1, rng.randrange(1_000, 2**31)))
@@ -87,7 +87,7 @@ def test_order_flow_has_a_message_exactly_where_feed_seq_says(seed: int) -> None
         letters.add(message[:1])
     numbers = events["feed_seq"][events["feed_seq"] > 0]
     assert numbers.tolist() == list(range(1, len(numbers) + 1))
-    assert letters == {b"", *(bytes([c]) for c in b"RHAEXDUP")}
+    assert letters == {b"", *(bytes([c]) for c in b"RHAECXDUP")}
 
 
 def test_messages_never_carry_account_client_id_order_id_or_session() -> None:

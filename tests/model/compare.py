@@ -192,12 +192,17 @@ class Pair:
             elif kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
                 seen[Reason(event["reason"])] += 1
                 seen[Reason(event["reason"]), request] += 1
+                if event["code"] and kind == EventKind.EXPIRED:
+                    seen["expired", RejectCode(event["code"])] += 1
             elif kind == EventKind.STATUS:
                 seen[OrderState(event["role"]), request] += 1
             elif kind == EventKind.REPLACED:
                 seen["replaced", event["flags"] & REPLACED_FLAGS] += 1
             elif kind == EventKind.BOOKED:
                 seen["booked as ITCH U", event["old_ref"] > 0] += 1
+                seen["top"] += bool(event["flags"] & EventFlag.TOP)
+            elif kind == EventKind.FILL:
+                seen["shared out"] += bool(event["flags"] & EventFlag.NON_FIFO)
             elif kind == EventKind.SUMMARY and event["amount"]:
                 seen["more pages"] += 1
 

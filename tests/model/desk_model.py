@@ -279,3 +279,12 @@ def startup(instruments: Sequence[Instrument], accounts: int) -> Iterator[dict]:
             "peak": instrument.iceberg_parts,
             "qty2": instrument.protection,
         }
+    for instrument in instruments:
+        for rule, value in instrument.rule_values:
+            yield BLANK_COMMAND | {
+                "kind": int(CommandKind.SET_RULE),
+                "producer": SUPERVISOR,
+                "symbol": pack_name(instrument.symbol),
+                "order_type": int(rule),
+                "amount": int(value),
+            }

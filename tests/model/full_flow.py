@@ -26,7 +26,7 @@ from tests.model.checks_model import BLANK_COMMAND
 from tests.model.exchange_model import ExchangeModel
 from tests.model.flow import CENTRE, Fields, Flow, World, draw_world
 from tests.model.full.book import FullBook
-from tests.model.full.order import DAY_NS, STOP_LIMITS, FullOrder
+from tests.model.full.order import DAY_NS, STOP_LIMITS, TAKE_PROFITS, FullOrder
 
 CORE = frozenset(
     {
@@ -49,6 +49,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
+KERNEL = CORE | STOPS | PHASES | SHARES | {"budget"}  # what the compiled engine has
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -146,13 +147,14 @@ class FullFlow(Flow):
         account = self._often(rng.randint(1, self.world.accounts), 0) << 32
         if self.has("batches", 0.5):
             return self._batch(rules)
+        beyond = (7, -1) if "batches" in self.model.built else (5, 6, 7, -1)
         rule, value = self._pick(
             [
                 (rules.ALGORITHM, rng.randint(0, 4)),
-                (rules.ALGORITHM, self._often(rng.randint(0, 4), 7, -1)),
+                (rules.ALGORITHM, self._often(rng.randint(0, 4), *beyond)),
                 (rules.FIFO_PERCENT, self._often(rng.randint(0, 100), 101)),
                 (rules.LMM, account | self._often(rng.randint(0, 30), 0, 51)),
-                (rules.MAX_LEVEL_ORDERS, self._often(1000, 0, 2)),
+                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 1000, 5, 3, self._often(2, 0, 1)))),
             ]
         )
         return {"order_type": int(rule), "amount": value}
@@ -183,7 +185,8 @@ class FullFlow(Flow):
             rules.MAX_TRAILING: (0, 2, 100),
         }
         rule = self._pick([*values, rules.DYNAMIC_BAND, rules.DYNAMIC_BAND])
-        return {"order_type": int(rule), "amount": self._pick(values[rule])}
+        number = 0 if self.rng.random() < 0.1 else int(rule)
+        return {"order_type": number, "amount": self._pick(values[rule])}
 
     # ------------------------------------------------------------------------------ new orders
     def new(self) -> Fields:
@@ -232,13 +235,18 @@ class FullFlow(Flow):
         fields = {"order_type": int(OrderType[self._pick(kinds)])}
         if fields["order_type"] in STOP_LIMITS:
             fields |= self._limit(book, side) | fields | {"min_qty": 0}
+            if self.has("post_only", 0.2):
+                fields["flags"] |= int(CommandFlag.POST_ONLY)
         elif self.rng.random() < 0.2:
             fields |= {"tif": int(TIF.IOC)}
         else:
             fields |= self._rest_tif()
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.5:
             fields["flags"] = fields.get("flags", 0) | int(CommandFlag.TRIGGER_BEST)
-        return fields | {"px2": self._trigger(book)}
+        rises = (side == 0) != (fields["order_type"] in TAKE_PROFITS)
+        ahead = self.rng.randint(1, self.world.spread) * (1 if rises else -1)
+        waits = max((book.last_px or CENTRE) + ahead, 1)
+        return fields | {"px2": self._often(waits, self._trigger(book))}
 
     def _budget(self, book: FullBook, side: int) -> Fields:
         lots = self.rng.randint(1, self.world.qty_max)
@@ -284,6 +292,8 @@ class FullFlow(Flow):
             if paired:
                 leg |= {name: legs[-1][name] for name in ("qty", "tif", "expire_ts")}
                 leg["peak"] = 0
+            elif legs and self.has("post_only", 0.5):
+                leg["flags"] |= int(CommandFlag.POST_ONLY)  # which may fail when it goes live
             leg["flags"] |= int(CommandFlag.LIST)
             common = {"kind": int(CommandKind.NEW), "side": side, "symbol_id": book.symbol_id}
             numbered = {"client_order_id": self._client_id(session), "decision_code": kind}
@@ -361,9 +371,11 @@ class FullFlow(Flow):
             fields["peak"] = self._often(rng.randint(1, 5), order.peak, order.total)
         if self.has("minimum", 0.06):
             fields["min_qty"] = self._pick((order.min_qty, rng.randint(1, 5)))
+        book = self.model.books[order.symbol_id]
+        assert isinstance(book, FullBook)
+        if order.post_only and rng.random() < 0.15:
+            fields["px"] = book.best_px(1 - order.side) or order.px
         if order.is_stop and rng.random() < 0.3:
-            book = self.model.books[order.symbol_id]
-            assert isinstance(book, FullBook)
             fields["px2"] = self._trigger(book)
             if order.distance and rng.random() < 0.5:
                 fields["qty2"] = rng.randint(1, 4)

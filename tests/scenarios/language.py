@@ -25,7 +25,7 @@ SIZES = {
 }
 
 
-WHOLE = {"iceberg_parts", "protection"}
+WHOLE = {"iceberg_parts", "protection", "fifo_percent", "max_level_orders"}
 
 
 class ScenarioError(AssertionError):

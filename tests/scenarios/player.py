@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, Protocol
 
 from engine.records import (
     SLOT_BITS,
     UNSTATED,
+    Algorithm,
     CommandFlag,
     CommandKind,
     EventFlag,
     EventKind,
+    InstrumentRule,
     OrderState,
     OrderType,
     Reason,
@@ -36,8 +39,23 @@ Command = dict[str, Any]
 
 DEFAULT_SYMBOL = "ABC"
 FLAG_WORDS = {"kept": EventFlag.KEPT, "left": EventFlag.LEFT_BOOK, "trades": EventFlag.WILL_TRADE}
-ALIASES = {"ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id"}
-RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS}
+# Flags that an event must have, or must not.
+SHARED = EventFlag.NON_FIFO | EventFlag.PRINTABLE
+MARKS = {
+    "top": (EventFlag.TOP, True),
+    "not-top": (EventFlag.TOP, False),
+    "shared": (SHARED, True),
+    "not-shared": (SHARED, False),
+}
+ALIASES = {
+    "ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id",
+    "trigger": "px2",
+}  # fmt: skip
+RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS, *MARKS}
+STOPS = (
+    *("STOP", "STOP_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"),
+    *("TRAILING_STOP", "TRAILING_STOP_LIMIT"),
+)
 STYLES: dict[str, dict[str, int]] = {
     "ioc": {"tif": int(TimeInForce.IOC)},
     "fok": {"tif": int(TimeInForce.FOK)},
@@ -48,16 +66,23 @@ STYLES: dict[str, dict[str, int]] = {
     "slide": {"flags": int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)},
     "hidden": {"flags": int(CommandFlag.HIDDEN)},
     "protected": {"flags": int(CommandFlag.PROTECTED)},
+    **{name.lower().replace("_", "-"): {"order_type": int(OrderType[name])} for name in STOPS},
+    "on-best": {"flags": int(CommandFlag.TRIGGER_BEST)},
+    "bps": {"flags": int(CommandFlag.DISTANCE_BPS)},
     "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
     "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},
     "own-session": {"flags": int(CommandFlag.BY_SESSION)},
     "buys": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.BUY)},
     "sells": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.SELL)},
 }
-NUMBERS = {"id": "client_order_id", "peak": "peak", "min": "min_qty", "until": "expire_ts"}
+NUMBERS = {
+    "id": "client_order_id", "peak": "peak", "min": "min_qty", "until": "expire_ts",
+    "trigger": "px2", "activation": "px2", "distance": "qty2",
+}  # fmt: skip
 ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
+    "rule": CommandKind.SET_RULE,
     "feed": CommandKind.FEED_STATE,
     "time": CommandKind.TIME,
     "reset": CommandKind.PRODUCER_RESET,
@@ -75,6 +100,16 @@ VERBS = {
     "logoff": CommandKind.SESSION_CLOSE,
     "keep": CommandKind.SESSION_KEEP,
 }
+
+
+def _amount(text: str) -> int:
+    # 40, 3:40 (account:percent), or the name of an algorithm or of a self-trade mode.
+    if text.upper() in Algorithm.__members__:
+        return int(Algorithm[text.upper()])
+    if text.upper() in SelfTrade.__members__:
+        return int(SelfTrade[text.upper()])
+    account, _, percent = text.rpartition(":")
+    return int(account or 0) << 32 | int(percent) if account else int(percent)
 
 
 class Venue(Protocol):
@@ -197,6 +232,10 @@ class Player:
             fields |= {"symbol": pack_name(rest[0]), "amount": 10**9, "expire_ts": 10**9}
             fields["px2"] = int(rest[1].removeprefix("max="))
             fields |= {"stp": int(SelfTrade.NONE), "peak": 100}
+        elif verb == "rule":
+            name, _, value = rest[0].partition("=")
+            fields |= {"symbol": pack_name(self.symbols[0])}
+            fields |= {"order_type": int(InstrumentRule[name.upper()]), "amount": _amount(value)}
         elif verb == "feed":
             options = dict(zip(rest[1::2], rest[2::2], strict=True))
             fields["order_type"] = ord(rest[0])
@@ -260,6 +299,9 @@ class Player:
             command[NUMBERS[name]] = int(value)
             if name == "until":
                 command["tif"] = int(TimeInForce.GTD)
+        elif word.startswith("budget="):
+            command["order_type"] = int(OrderType.BUDGET)
+            command["amount"] = int(Decimal(word[7:]) * 10**9)
         elif word.startswith("stp="):
             command["stp"] = int(SelfTrade[word[4:].upper()])
         elif word.startswith("#"):
@@ -300,6 +342,9 @@ class Player:
             yield from [("px", int(amount[2]))] if amount[2] else []
         elif word in FLAG_WORDS:
             return
+        elif word in MARKS:
+            mask, there = MARKS[word]
+            yield "flags", event["flags"] & ~mask | (mask if there else 0)
         elif word in ("maker", "taker"):
             yield "role", int(Role[word.upper()])
         elif word in ("public", "private"):
@@ -333,8 +378,10 @@ class Player:
         if event["kind"] == EventKind.FILL:
             words.append(Role(event["role"]).name.lower())
         words += [name for name, flag in FLAG_WORDS.items() if event["flags"] & flag]
+        words += [word for word, (mask, there) in MARKS.items() if there and event["flags"] & mask]
         words += [Reason(event["reason"]).name.lower()] if event["reason"] else []
-        for name in ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before"):
+        told = ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before")
+        for name in (*told, "px2"):
             words += [f"{name}={event[name]}"] if event[name] else []
         return " ".join(word for word in words if word)
 

@@ -6,6 +6,9 @@ the former, in a fresh state, that must give the latter byte for byte. What was 
     owner dies      the recovered state is where the story has it, all that was committed included
     power cut       the journal keeps a prefix of the story; what readers saw and it lost is within
                     the promise of the mode, and everything that was told durable is there
+
+A command whose sender does not own the session is refused without a report to anybody. So what the
+owner sends must never be taken for that: it would be lost without a word (`_check_owners`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from engine.book_state import IN_SEQ, ShardState, allocate_state, set_policy
 from engine.config import Config
 from engine.instance import Instance
 from engine.journal_reader import journal_read
-from engine.records import COMMAND, EVENT
+from engine.records import COMMAND, EVENT, EventKind, Reason, RejectCode
 from engine.replay import Replay
 from engine.shard_process import ShardProcess
 from engine.staging import DURABLE, STAGED
@@ -79,6 +82,7 @@ class Story:
         self.shown_ns = Rows(np.int64)  # per event: when it was committed
         self.committed = 0
         self.producer_seq: dict[int, int] = {}
+        self.owners: dict[int, int] = {}  # session slot -> logon
         # (account, account_seq) -> position, then what TOLD names
         self.by_account: dict[tuple[int, int], tuple[int, ...]] = {}
         self.replay = self._fresh()
@@ -123,10 +127,30 @@ class Story:
             index = self.replay.run(records, index)
             events = self._taken(first, self.replay.position)
             self.events.append(events)
+            self._check_owners(events)
             columns = [events[name].tolist() for name in TOLD]
             keys = zip(events["account"].tolist(), events["account_seq"].tolist(), strict=True)
             rows = zip(range(first, self.replay.position), *columns, strict=True)
             self.by_account.update(zip(keys, rows, strict=True))
+
+    def _check_owners(self, events: np.ndarray) -> None:
+        kinds, reasons = events["kind"], events["reason"]
+        opened = (kinds == EventKind.ACCOUNT) & (reasons == Reason.SESSION_OPENED)
+        closed = (kinds == EventKind.ACCOUNT) & (reasons == Reason.SESSION_CLOSED)
+        strange = (kinds == EventKind.REJECTED) & (events["code"] == RejectCode.NOT_LOGGED_ON)
+        for event in events[opened | closed | strange]:
+            slot, in_seq = int(event["session"]), int(event["in_seq"])
+            if event["kind"] == EventKind.REJECTED:
+                logon = int(self.records.all["logon"][in_seq - 1])
+                require(
+                    logon not in self.owners.values(),
+                    f"shard {self.shard}: command {in_seq} came from logon {logon}, which owns its"
+                    " session, and was refused as a stranger's: nobody is told",
+                )
+            elif event["reason"] == Reason.SESSION_OPENED:
+                self.owners[slot] = int(event["amount"])
+            else:
+                self.owners.pop(slot, None)
 
     def _taken(self, first: int, end: int) -> np.ndarray:
         ring = self.replay.state.events
@@ -138,7 +162,7 @@ class Story:
         """The journal ends with `in_seq`: what came behind it has never been."""
         records = np.array(self.records.all[:in_seq])
         self.records, self.events = Rows(COMMAND), Rows(EVENT)
-        self.producer_seq, self.by_account = {}, {}
+        self.producer_seq, self.by_account, self.owners = {}, {}, {}
         self.replay = self._fresh()
         if len(records):
             self.extend(records)

@@ -122,10 +122,11 @@ class FullBook(Book):
         """Are levels shared out, rather than taken in time order?"""
         return self.algorithm in SHARED or bool(self.lmm)
 
-    def is_full(self, side: int, px: int) -> bool:
-        """Has this level as many orders as a shared one may have?"""
-        there = len(self.level_at(side, px)) if self.has_level(side, px) else 0
-        return self.in_rounds and there >= self.max_level_orders
+    def is_full(self, side: int, px: int, but: FullOrder | None = None) -> bool:
+        """Has this level as many orders as a shared one may have, one of them left out?"""
+        there = self.level_at(side, px).values() if self.has_level(side, px) else []
+        count = sum(order is not but for order in there)
+        return self.in_rounds and count >= self.max_level_orders
 
     @property
     def is_call(self) -> bool:

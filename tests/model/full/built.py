@@ -6,11 +6,11 @@ it has all PARTS.
 
 from __future__ import annotations
 
-from engine.records import InstrumentRule, OrderType
+from engine.records import Algorithm, InstrumentRule, OrderType
 from tests.model.full.order import BUDGET, PEGS, STOPS
 
 PARTS = frozenset("stops phases shares batches budget quotes pegs lists".split())
-BUILT: frozenset[str] = frozenset({"phases"})
+BUILT: frozenset[str] = frozenset({"budget", "phases", "shares", "stops"})
 
 PART_OF_TYPE = {
     **dict.fromkeys(STOPS, "stops"),
@@ -33,3 +33,4 @@ PART_OF_RULE = {
     InstrumentRule.MAX_WAIT_MS: "batches",
     InstrumentRule.LMM: "shares",
 }
+PART_OF_ALGORITHM = dict.fromkeys((Algorithm.BATCH_AUCTION, Algorithm.BALANCED_BATCH), "batches")

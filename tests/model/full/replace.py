@@ -46,8 +46,9 @@ def replace(model: ExchangeModel, book: FullBook, order: FullOrder, c: Command) 
     enter.check_terms(model, book, wanted)
     refuse_if(_changes_identity(order, c), RejectCode.IMMUTABLE)
     is_peg = order.order_type in PEGS
-    if order.place == Place.BOOK and not is_peg and wanted.px != order.px:
-        refuse_if(book.is_full(order.side, wanted.px), RejectCode.TOO_MANY)
+    leaves_its_place = wanted.total > order.gone and not _keeps_priority(order, wanted)
+    if order.place == Place.BOOK and not is_peg and leaves_its_place:
+        refuse_if(book.is_full(order.side, wanted.px, but=order), RejectCode.TOO_MANY)
     waits = any(leg is order for leg in book.parked_legs)
     if wanted.trigger != order.trigger and not waits:
         stops.check(book, wanted)
@@ -197,10 +198,15 @@ def _requeue(
     crosses = book.trades_now and book.meets(order)
     flags = life.LEFT_BOOK | (life.WILL_TRADE if crosses else 0)
     life.replaced(model, order, flags, shown_before, old_ref=old_ref)
-    if promised:
+    # A slide's price is known only now, and may have as many orders as it may have.
+    crowded = not crosses and book.is_full(order.side, order.px)
+    if promised and not crowded:
         # Not traded: the public sees one step, old slice to new (ITCH U).
         yield from run(model, book, order, old_ref=0 if crosses else old_ref)
         return
     if not crosses:
         order.public_ref, order.shown = old_ref, shown_before  # what the public still sees
-    life.expire(model, book, order, Reason.MINIMUM)
+    if promised:
+        life.expire(model, book, order, Reason.NONE, RejectCode.TOO_MANY)
+    else:
+        life.expire(model, book, order, Reason.MINIMUM)

@@ -12,7 +12,7 @@ from engine.records import Algorithm, EventKind, InstrumentRule, RejectCode, Sel
 from tests.model.checks_model import Command, refuse_if
 from tests.model.full import phases
 from tests.model.full.book import BATCHES, FullBook
-from tests.model.full.built import PART_OF_RULE
+from tests.model.full.built import PART_OF_ALGORITHM, PART_OF_RULE
 
 if TYPE_CHECKING:
     from tests.model.exchange_model import ExchangeModel
@@ -49,6 +49,8 @@ def set_rule(model: ExchangeModel, book: FullBook, c: Command) -> Units:
         _set_lead_market_maker(book, value)
     elif rule == InstrumentRule.ALGORITHM:
         refuse_if(not 0 <= value <= Algorithm.BALANCED_BATCH, RejectCode.OUT_OF_RANGE)
+        part = PART_OF_ALGORITHM.get(Algorithm(value))
+        refuse_if(bool(part and part not in model.built), RejectCode.NOT_SUPPORTED_HERE)
     else:
         refuse_if(rule not in SIMPLE, RejectCode.NOT_SUPPORTED_HERE)
         name, lowest, highest = SIMPLE[InstrumentRule(rule)]

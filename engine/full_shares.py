@@ -1,0 +1,417 @@
+"""How a level is shared out: rounds over what its orders display (RULES §4, §13 Levels).
+
+Hot for instruments whose levels are not taken by time alone (RULES.rounds: any base but fifo, or
+lead market makers), never run for others. `share_next` says whom an aggressor meets next and for
+how much; engine/full_match.full_sweep does it. On a level: if the aggressor wants all that others
+have there, reserve and hidden too, each of them trades once, whole. Otherwise rounds over what
+others display, exhausted slices shown again behind each; then what they hide, by time; then the
+aggressor's own orders.
+
+A round is planned at once and then worked off unit by unit, in as many slices as that takes:
+
+    more[slot].share       what the order still gets in this round; 0 outside of rounds
+    rules[symbol].round_*  fills and exhausted slices still to come, and where to look for the next
+
+An order that is exhausted keeps its place with nothing displayed until its turn to show again. One
+round costs O(orders of the level); sorting by size O(n log n), in place, by MORE.link.
+"""
+
+import numpy as np
+
+from engine.book_numba import level_displayed, level_find
+from engine.book_state import (
+    NONE,
+    WORK_CURSOR,
+    WORK_TOTAL,
+    dark,
+    levels,
+    more,
+    orders,
+    rules,
+    sides,
+    symbols,
+)
+from engine.full_book import own_met
+from engine.jit import helper, subroutine
+from engine.records import Algorithm, InstrumentRule, OrderType, Phase, SelfTrade
+
+PRO_RATA_LEAST = 2  # lots; a smaller share is none
+DIGIT_BITS, DIGITS = 6, 10  # of share_part: a level holds less than 2**55 lots
+
+
+# -------------------------------------------------------------------------- the orders of a level
+@helper
+def other_from(s, taker, slot, end):
+    """The first order from `slot` on, before `end`, that is not the aggressor's own; or `end`."""
+    while slot != end and own_met(s, taker, slot):
+        slot = np.int64(orders(s)[slot]["next"])
+    return slot
+
+
+@helper
+def other_next(s, taker, slot, end):
+    """The next of them."""
+    return other_from(s, taker, np.int64(orders(s)[slot]["next"]), end)
+
+
+@helper
+def displayed_first(s, taker, level):
+    """The first displayed order of others, and where the displayed ones end."""
+    end = np.int64(dark(s)[level]["head"])
+    return other_from(s, taker, np.int64(levels(s)[level]["head"]), end), end
+
+
+@helper
+def share_size(s, slot):
+    """What may still be given to an order."""
+    return np.int64(more(s)[slot]["shown"]) - np.int64(more(s)[slot]["share"])
+
+
+@helper
+def share_give(s, slot, qty):
+    """Give it as much of qty as it can take; returns how much."""
+    given = min(qty, share_size(s, slot))
+    more(s)[slot]["share"] += given
+    return given
+
+
+@helper
+def share_left(s, taker, level):
+    """What may still be given to all."""
+    total = np.int64(0)
+    slot, end = displayed_first(s, taker, level)
+    while slot != end:
+        total += share_size(s, slot)
+        slot = other_next(s, taker, slot, end)
+    return total
+
+
+# --------------------------------------------------------------------------------------- the steps
+@helper
+def share_fifo(s, taker, level, qty):
+    """By time."""
+    given = np.int64(0)
+    slot, end = displayed_first(s, taker, level)
+    while slot != end and given < qty:
+        given += share_give(s, slot, qty - given)
+        slot = other_next(s, taker, slot, end)
+    return given
+
+
+@helper
+def share_top(s, taker, level, qty):
+    """To the top order of the side, if it stands here and is somebody else's."""
+    side_index = np.int64(levels(s)[level]["side"])
+    top = np.int64(rules(s)[side_index >> 1]["top"][side_index & 1]) - 1
+    if top < 0 or np.int64(orders(s)[top]["level"]) != level or own_met(s, taker, top):
+        return np.int64(0)
+    return share_give(s, top, qty)
+
+
+@helper
+def share_lead(s, taker, level, qty):
+    """To each lead market maker its percentage, its top order excluded."""
+    side_index = np.int64(levels(s)[level]["side"])
+    row = rules(s)[side_index >> 1]
+    top = np.int64(row["top"][side_index & 1]) - 1
+    all_given = np.int64(0)
+    for place in range(np.int64(row["lead_count"])):
+        account = np.int64(row["lead_account"][place])
+        rest = qty * np.int64(row["lead_percent"][place]) // 100
+        slot, end = displayed_first(s, taker, level)
+        while slot != end and rest > 0:
+            if slot != top and np.int64(orders(s)[slot]["account"]) == account:
+                given = share_give(s, slot, rest)
+                rest -= given
+                all_given += given
+            slot = other_next(s, taker, slot, end)
+    return all_given
+
+
+@helper
+def share_pro_rata(s, taker, level, qty):
+    """By size; a share of less than two lots is none."""
+    total, given = share_left(s, taker, level), np.int64(0)
+    slot, end = displayed_first(s, taker, level)
+    while slot != end and total > 0:
+        part = qty * share_size(s, slot) // total
+        if part >= PRO_RATA_LEAST:
+            given += share_give(s, slot, part)
+        slot = other_next(s, taker, slot, end)
+    return given
+
+
+@helper
+def share_split(s, taker, level, qty):
+    """A percentage by time, the rest by size."""
+    side_index = np.int64(levels(s)[level]["side"])
+    percent = np.int64(rules(s)[side_index >> 1]["rule"][InstrumentRule.FIFO_PERCENT.value])
+    first = share_fifo(s, taker, level, qty * percent // 100)
+    return first + share_pro_rata(s, taker, level, qty - first)
+
+
+@helper
+def times_over(a, b, c):
+    """(a * b // c, a * b % c) for 0 <= a < 2**60, 0 <= b < 2**56, 0 < c < 2**55."""
+    if a < 1 << 31 and b < 1 << 32:
+        return a * b // c, a * b % c
+    found, rest = np.int64(0), np.int64(0)
+    for place in range(DIGITS):
+        digit = (a >> (DIGIT_BITS * (DIGITS - 1 - place))) & ((1 << DIGIT_BITS) - 1)
+        rest = (rest << DIGIT_BITS) + digit * b
+        found = (found << DIGIT_BITS) + rest // c
+        rest %= c
+    return found, rest
+
+
+@helper
+def time_part(qty, size, before, total):
+    """qty * ((T - A')**2 - (T - A)**2) // T**2 with T all sizes, A' and A those before an order and
+    with it: qty * size * (2T - A' - A) // T**2, without a product beyond 63 bits.
+    """
+    weight = 2 * total - 2 * before - size
+    whole, rest = qty * size // total, qty * size % total
+    found, over = times_over(whole, weight, total)
+    under, _ = times_over(rest, weight, total)
+    return found + (over + under) // total
+
+
+@helper
+def share_by_time(s, taker, level, qty):
+    """By size, the more the earlier."""
+    total, given, before = share_left(s, taker, level), np.int64(0), np.int64(0)
+    slot, end = displayed_first(s, taker, level)
+    while slot != end and total > 0:
+        size = share_size(s, slot)
+        given += share_give(s, slot, time_part(qty, size, before, total))
+        before += size
+        slot = other_next(s, taker, slot, end)
+    return given
+
+
+@helper
+def sizes_list(s, taker, level):
+    """Link the displayed orders of others in queue order; returns the first."""
+    slot, end = displayed_first(s, taker, level)
+    first = slot
+    while slot != end:
+        after = other_next(s, taker, slot, end)
+        more(s)[slot]["link"] = after if after != end else NONE
+        slot = after
+    return first if first != end else np.int64(NONE)
+
+
+@helper
+def runs_merge(s, first, length):
+    """Merge neighbouring runs of `length` into one, larger before smaller, else as they stood;
+    returns (first of the list, how many merges).
+    """
+    head, tail, merges = np.int64(NONE), np.int64(NONE), np.int64(0)
+    left = first
+    while left >= 0:
+        merges += 1
+        right, left_count, right_count = left, np.int64(0), length
+        while left_count < length and right >= 0:
+            right = np.int64(more(s)[right]["link"])
+            left_count += 1
+        while left_count > 0 or (right_count > 0 and right >= 0):
+            from_left = right_count == 0 or right < 0
+            if not from_left and left_count > 0:
+                from_left = more(s)[left]["shown"] >= more(s)[right]["shown"]
+            taken = left if from_left else right
+            if from_left:
+                left, left_count = np.int64(more(s)[left]["link"]), left_count - 1
+            else:
+                right, right_count = np.int64(more(s)[right]["link"]), right_count - 1
+            if tail >= 0:
+                more(s)[tail]["link"] = taken
+            else:
+                head = taken
+            tail = taken
+        left = right
+    if tail >= 0:
+        more(s)[tail]["link"] = NONE
+    return head, merges
+
+
+@helper
+def share_by_size(s, taker, level, qty):
+    """The largest displayed first, equal ones by time."""
+    slot = sizes_list(s, taker, level)
+    length, merges = np.int64(1), np.int64(2)
+    while merges > 1:
+        slot, merges = runs_merge(s, slot, length)
+        length *= 2
+    given = np.int64(0)
+    while slot >= 0 and given < qty:
+        given += share_give(s, slot, qty - given)
+        slot = np.int64(more(s)[slot]["link"])
+    return given
+
+
+@helper
+def share_base(s, taker, level, qty):
+    """By the base of the instrument."""
+    symbol = np.int64(levels(s)[level]["side"]) >> 1
+    base = np.int64(rules(s)[symbol]["rule"][InstrumentRule.ALGORITHM.value])
+    given = np.int64(0)
+    if base == Algorithm.PRO_RATA:
+        given = share_pro_rata(s, taker, level, qty)
+    elif base == Algorithm.FIFO_PRO_RATA:
+        given = share_split(s, taker, level, qty)
+    elif base == Algorithm.SIZE_PRIORITY:
+        given = share_by_size(s, taker, level, qty)
+    elif base == Algorithm.TIME_PRO_RATA:
+        given = share_by_time(s, taker, level, qty)
+    return given  # fifo: the residue is all of it
+
+
+# ---------------------------------------------------------------------------------------- rounds
+@helper
+def round_count(s, taker, level):
+    """Note how many trade in the planned round, and how many of them show a new slice then."""
+    row = rules(s)[np.int64(levels(s)[level]["side"]) >> 1]
+    fills, shows = np.int64(0), np.int64(0)
+    slot, end = displayed_first(s, taker, level)
+    while slot != end:
+        extra = more(s)[slot]
+        if extra["share"] > 0:
+            fills += 1
+            if extra["share"] == extra["shown"] and extra["shown"] < orders(s)[slot]["leaves"]:
+                shows += 1
+        slot = other_next(s, taker, slot, end)
+    row["round_fills"] = fills
+    row["round_shows"] = shows
+    row["round_next"] = levels(s)[level]["head"]
+
+
+@subroutine
+def round_plan(s, taker, level):
+    """Share out what the aggressor wants of what others display."""
+    qty = min(np.int64(orders(s)[taker]["leaves"]), share_left(s, taker, level))
+    if qty == 0:
+        return
+    qty -= share_top(s, taker, level, qty)
+    qty -= share_lead(s, taker, level, qty)
+    qty -= share_base(s, taker, level, qty)
+    share_fifo(s, taker, level, qty)
+    round_count(s, taker, level)
+
+
+@helper
+def round_open(s, symbol):
+    """Whether something of a round is still to come, when the aggressor has enough too."""
+    row = rules(s)[symbol]
+    return row["round_fills"] > 0 or row["round_shows"] > 0
+
+
+@helper
+def round_fill(s, symbol):
+    """The next trade of the round: (order, lots)."""
+    row = rules(s)[symbol]
+    slot = np.int64(row["round_next"])
+    while more(s)[slot]["share"] == 0:
+        slot = np.int64(orders(s)[slot]["next"])
+    qty = np.int64(more(s)[slot]["share"])
+    more(s)[slot]["share"] = 0
+    row["round_fills"] -= 1
+    row["round_next"] = orders(s)[slot]["next"]
+    return slot, qty
+
+
+@helper
+def round_show(s, symbol, slot):
+    """The next exhausted slice of the round, from `slot` on."""
+    row = rules(s)[symbol]
+    while more(s)[slot]["shown"] > 0:
+        slot = np.int64(orders(s)[slot]["next"])
+    row["round_shows"] -= 1
+    return slot
+
+
+@helper
+def level_reach(s, taker, level):
+    """Decide, once per level, whether the aggressor wants all that others have there."""
+    px = np.int64(levels(s)[level]["px"])
+    if s[WORK_CURSOR] == px:
+        return
+    total = np.int64(0)
+    slot = other_from(s, taker, np.int64(levels(s)[level]["head"]), np.int64(NONE))
+    while slot >= 0:
+        total += np.int64(orders(s)[slot]["leaves"])
+        slot = other_next(s, taker, slot, np.int64(NONE))
+    s[WORK_CURSOR] = px
+    s[WORK_TOTAL] = total <= np.int64(orders(s)[taker]["leaves"])
+
+
+@subroutine
+def share_next(s, taker, level):
+    """Whom the aggressor meets next on its best level: (order, lots). No lots: the order shows its
+    next slice. An order of its own: only such are left.
+    """
+    symbol, head = np.int64(orders(s)[taker]["symbol"]), np.int64(levels(s)[level]["head"])
+    level_reach(s, taker, level)
+    whole = s[WORK_TOTAL] != 0
+    if not whole and not round_open(s, symbol):
+        round_plan(s, taker, level)
+    row = rules(s)[symbol]
+    if row["round_fills"] > 0:
+        return round_fill(s, symbol)
+    if row["round_shows"] > 0:
+        # From the front: a slice that was shown again is at the back.
+        return round_show(s, symbol, head), np.int64(0)
+    first = head if whole else np.int64(dark(s)[level]["head"])
+    slot = other_from(s, taker, first, np.int64(NONE))
+    if slot < 0:
+        slot = head
+    lots = min(np.int64(orders(s)[slot]["leaves"]), np.int64(orders(s)[taker]["leaves"]))
+    return slot, lots
+
+
+@helper
+def share_offers(s, level, rest, account, mode):
+    """What an order with `rest` open trades on a level, whoever gets how much: (quantity, whether
+    an own order ends the run there). Own orders come last.
+    """
+    found, own = np.int64(0), False
+    slot = np.int64(levels(s)[level]["head"])
+    while slot >= 0:
+        if np.int64(orders(s)[slot]["account"]) == account and mode != SelfTrade.NONE:
+            own = True
+        else:
+            found += np.int64(orders(s)[slot]["leaves"])
+        slot = np.int64(orders(s)[slot]["next"])
+    return min(found, rest), own and mode != SelfTrade.EXPIRE_MAKER and found < rest
+
+
+# ------------------------------------------------------------------------- entering such a level
+@helper
+def top_seek(s, slot):
+    """An order is about to be displayed: better than all that is displayed on its side, it becomes
+    the top order in continuous trading; whoever was it has lost that.
+    """
+    order = orders(s)[slot]
+    symbol, side = np.int64(order["symbol"]), np.int64(order["side"])
+    row = rules(s)[symbol]
+    if row["rounds"] == 0 or more(s)[slot]["shown"] == 0:
+        return
+    best = level_displayed(s, np.int64(sides(s)[symbol * 2 + side]["best"]))
+    ahead = np.int64(order["px"]) - np.int64(levels(s)[best]["px"]) if best >= 0 else np.int64(0)
+    if best >= 0 and ahead * (1 - 2 * side) <= 0:
+        return
+    free = symbols(s)[symbol]["phase"] == Phase.CONTINUOUS
+    is_top = free and order["order_type"] < OrderType.PEG_PRIMARY
+    row["top"][side] = slot + 1 if is_top else 0
+
+
+@helper
+def level_crowded(s, side_index, px, but):
+    """Whether a level has as many orders as one that is shared out may have. `but`: the level of an
+    order that is to be left out, or NONE.
+    """
+    row = rules(s)[side_index >> 1]
+    level = level_find(s, side_index, px)
+    if row["rounds"] == 0 or level < 0:
+        return False
+    count = np.int64(levels(s)[level]["count"]) - (1 if level == but else 0)
+    return count >= np.int64(row["rule"][InstrumentRule.MAX_LEVEL_ORDERS.value])

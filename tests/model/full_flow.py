@@ -233,8 +233,6 @@ class FullFlow(Flow):
         fields = {"order_type": int(OrderType[self._pick(kinds)])}
         if fields["order_type"] in STOP_LIMITS:
             fields |= self._limit(book, side) | fields | {"min_qty": 0}
-            if self.has("post_only", 0.2):
-                fields["flags"] |= int(CommandFlag.POST_ONLY)
         elif self.rng.random() < 0.2:
             fields |= {"tif": int(TIF.IOC)}
         else:
@@ -243,8 +241,13 @@ class FullFlow(Flow):
             fields["flags"] = fields.get("flags", 0) | int(CommandFlag.TRIGGER_BEST)
         rises = (side == 0) != (fields["order_type"] in TAKE_PROFITS)
         ahead = self.rng.randint(1, self.world.spread) * (1 if rises else -1)
-        waits = max((book.last_px or CENTRE) + ahead, 1)
-        return fields | {"px2": self._often(waits, self._trigger(book))}
+        fields["px2"] = self._often(max((book.last_px or CENTRE) + ahead, 1), self._trigger(book))
+        limited = fields["order_type"] in STOP_LIMITS
+        if limited and fields["tif"] == TIF.GTC and self.has("post_only", 0.3):
+            # It may well trade when its time has come.
+            fields["px"] = max(fields["px2"] + (3 if side == 0 else -3), 1)
+            fields["flags"] = fields.get("flags", 0) | int(CommandFlag.POST_ONLY)
+        return fields
 
     def _budget(self, book: FullBook, side: int) -> Fields:
         lots = self.rng.randint(1, self.world.qty_max)
@@ -347,6 +350,8 @@ class FullFlow(Flow):
             order = self.model.orders.get(self._named(fields))
         if isinstance(order, FullOrder):
             fields |= self._changes(order)
+            if order.in_bps and self.rng.random() < 0.8:
+                fields["flags"] |= int(CommandFlag.DISTANCE_BPS)
         return fields
 
     def _named(self, fields: Fields) -> int:

@@ -49,6 +49,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
+FEATURES = CORE | STOPS  # what the kernels have
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -351,7 +352,7 @@ class FullFlow(Flow):
         if isinstance(order, FullOrder):
             fields |= self._changes(order)
             if order.in_bps and self.rng.random() < 0.8:
-                fields["flags"] |= int(CommandFlag.DISTANCE_BPS)
+                fields["flags"] = fields.get("flags", 0) | int(CommandFlag.DISTANCE_BPS)
         return fields
 
     def _named(self, fields: Fields) -> int:

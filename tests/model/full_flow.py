@@ -384,5 +384,5 @@ class FullFlow(Flow):
         if self.has("time", 0.1):
             fields |= self._rest_tif()
         elif self.has("time", 0.3 if order.tif == TIF.GTD else 0):
-            fields["expire_ts"] = max(self.now, 0) + rng.randint(0, 600)
+            fields["expire_ts"] = max(self.now, 0) + self._often(rng.randint(1, 600), 0, -1)
         return fields

@@ -18,6 +18,7 @@ from engine.book_state import (
     levels,
     more,
     orders,
+    pending,
     symbols,
 )
 from engine.emit import event_order, event_public, symbol_id_of
@@ -77,6 +78,13 @@ def wanted_peak(s, c, slot):
 
 
 @helper
+def same_unit(s, c, slot):
+    """Whether a trailing distance is stated in the unit the order has: ticks or bps."""
+    in_bps = np.int64(c["flags"]) & CommandFlag.DISTANCE_BPS.value != 0
+    return in_bps == (pending(s)[slot]["in_bps"] != 0)
+
+
+@helper
 def change_fits(s, c, slot):
     """104: whether this order can be given what the command states."""
     row = orders(s)[slot]
@@ -89,7 +97,7 @@ def change_fits(s, c, slot):
         or (c["min_qty"] != 0 and not limited)
         or (c["px"] != 0 and (kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT))
         or (c["px2"] != 0 and not waits)
-        or (c["qty2"] != 0 and not (waits and is_trailing(kind)))
+        or (c["qty2"] != 0 and not (waits and is_trailing(kind) and same_unit(s, c, slot)))
         or (tif == TimeInForce.GTD and row["tif"] != TimeInForce.GTD and c["expire_ts"] == 0)
         or (c["expire_ts"] != 0 and tif != TimeInForce.GTD)
     )

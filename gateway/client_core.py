@@ -315,6 +315,11 @@ class ClientCore:
         stp: str | None = None,
         expire_time: int | None = None,
         protected: bool = False,
+        trigger: Number | None = None,
+        trigger_on: str | None = None,
+        activation: Number | None = None,
+        distance: Number | None = None,
+        distance_bps: int | None = None,
     ) -> Line:
         """Give a new order as a line; takes the next client id where none is given. Options as in
         `OrderOptions`.
@@ -340,6 +345,11 @@ class ClientCore:
             "stp": stp,
             "expire_time": expire_time,
             "protected": protected or None,
+            "trigger": number_text(trigger),
+            "trigger_on": trigger_on,
+            "activation": number_text(activation),
+            "distance": number_text(distance),
+            "distance_bps": distance_bps,
         }
 
     def _request(self, line: Line, takes: Takes) -> Request:
@@ -400,6 +410,10 @@ class ClientCore:
         min_qty: Number | None = None,
         tif: str | None = None,
         expire_time: int | None = None,
+        trigger: Number | None = None,
+        activation: Number | None = None,
+        distance: Number | None = None,
+        distance_bps: int | None = None,
     ) -> Conversation[Order]:
         """Change price, total quantity or options of one order."""
         line = {
@@ -411,6 +425,10 @@ class ClientCore:
             "min_qty": number_text(min_qty),
             "tif": tif,
             "expire_time": expire_time,
+            "trigger": number_text(trigger),
+            "activation": number_text(activation),
+            "distance": number_text(distance),
+            "distance_bps": distance_bps,
         }
         answer = yield self._request(line, self._of_target(target, Replaced, Canceled))
         raise_refusal(answer)

@@ -207,7 +207,7 @@ RULES = np.dtype(
         ("reference", "<i8"),  # static band reference, ticks; 0: none
         ("settles", "<i8"),  # it is in `settling`
         ("watched", "<i8"),  # how much of it looks at every change: stops that wait
-        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_shares.py)
+        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_rounds.py)
         ("top", "<i4", (2,)),  # by side: slot of the top order + 1, 0: none
         ("round_fills", "<i4"),  # of the open round: trades still to come
         ("round_shows", "<i4"),  # slices to be shown again behind them

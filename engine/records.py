@@ -207,7 +207,10 @@ EVENT_FIELD_USE = {
         "px": "price it rested at",
         "public_ref": "slice that left",
     },
-    "EXPIRED": {"qty": "quantity expired"},
+    "EXPIRED": {
+        "qty": "quantity expired",
+        "code": "why it could not go on as it was accepted, where `reason` is none",
+    },
     "BOOKED": {
         "qty": "quantity entering the book",
         "public_ref": "new slice",

@@ -122,7 +122,7 @@ TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
 REASON_KINDS = _kinds(_K.CANCELED, _K.EXPIRED, _K.ACCOUNT, _K.SUMMARY)  # that of a page has none
 SPECIAL_KINDS = _kinds(_K.ACCOUNT, _K.LISTED)
 KIND_FILL, KIND_STATUS, KIND_REJECTED = int(_K.FILL), int(_K.STATUS), int(_K.REJECTED)
-KIND_PREVENTED = int(_K.PREVENTED)
+KIND_PREVENTED, KIND_EXPIRED = int(_K.PREVENTED), int(_K.EXPIRED)
 KIND_SUMMARY, KIND_ACCOUNT, KIND_REPLACED, KIND_LISTED = (
     int(_K.SUMMARY),
     int(_K.ACCOUNT),
@@ -249,6 +249,7 @@ def put_order(out, p, event, words, row):
 def put_particulars(out, p, event):
     """What only some kinds say."""
     kind = np.int64(event["kind"])
+    failed = kind == KIND_EXPIRED and event["code"] != 0  # it could not go on as it was accepted
     if kind == KIND_FILL:
         p = put_integer(out, put(out, p, TRADE_KEY), event["trade_id"])
         p = put_name(out, put(out, p, ROLE_KEY), ROLE_NAMES + np.int64(event["role"]))
@@ -257,7 +258,7 @@ def put_particulars(out, p, event):
     elif kind == KIND_PREVENTED:
         p = put_name(out, put(out, p, STP_KEY), STP_NAMES + np.int64(event["stp"]))
         p = put_integer(out, put(out, p, OTHER_KEY), event["amount"])
-    elif kind == KIND_REJECTED:
+    elif kind == KIND_REJECTED or failed:
         p = put_refusal(out, put(out, p, CODE_KEY), np.int64(event["code"]))
     elif kind == KIND_SUMMARY:
         p = put_integer(out, put(out, p, COUNT_KEY), np.int64(event["qty"]))
@@ -266,7 +267,7 @@ def put_particulars(out, p, event):
     elif kind == KIND_ACCOUNT:
         p = put_integer(out, put(out, p, LOGON_KEY), event["amount"])
         p = put_integer(out, put(out, p, LAST_ID_KEY), event["client_order_id"])
-    if (REASON_KINDS >> kind) & 1 and (kind != KIND_SUMMARY or event["reason"] != 0):
+    if (REASON_KINDS >> kind) & 1 and not failed and (kind != KIND_SUMMARY or event["reason"] != 0):
         p = put_name(out, put(out, p, REASON_KEY), REASON_NAMES + np.int64(event["reason"]))
     if event["public_ref"] != 0:
         p = put_integer(out, put(out, p, REF_KEY), event["public_ref"])

@@ -59,7 +59,7 @@ PARTICULARS = {
     EventKind.ACCOUNT: "logon last_id reason",
     EventKind.BOOKED: "ref old_ref",
     EventKind.CANCELED: "reason ref",
-    EventKind.EXPIRED: "reason ref",
+    EventKind.EXPIRED: "code reason text ref",
     EventKind.REPLACED: "kept ref old_ref",
     EventKind.ACCEPTED: "",
 }

@@ -62,7 +62,7 @@ def _particulars(event: Any, kind: EventKind) -> dict[str, Any]:
     if kind is EventKind.PREVENTED:
         stp = SelfTrade(event["stp"]).name.lower()
         return {"stp": stp, "other_order_id": int(event["amount"])}
-    if kind is EventKind.REJECTED:
+    if kind is EventKind.REJECTED or (kind is EventKind.EXPIRED and event["code"]):
         code = RejectCode(event["code"])
         return {"code": int(code), "reason": code.name.lower(), "text": SENTENCES[code]}
     if kind is EventKind.SUMMARY:
@@ -106,7 +106,7 @@ def report(
         made |= _extent(event, kind, lot)
     made |= _particulars(event, kind)
     if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
-        made["reason"] = Reason(event["reason"]).name.lower()
+        made.setdefault("reason", Reason(event["reason"]).name.lower())
     if event["public_ref"]:
         made["ref"] = int(event["public_ref"])
     if event["old_ref"]:

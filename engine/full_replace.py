@@ -35,7 +35,7 @@ from engine.full_match import (
 )
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
 from engine.full_pending import is_trailing, stop_waits
-from engine.full_shares import level_crowded
+from engine.full_rounds import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove

@@ -29,6 +29,7 @@ from gateway.state import (
 from tests.gateway.support import INSTRUMENTS, Bench, FakeClient, make_config
 
 GOLD = Instrument("GOLD", "0.01", "1", rules="full", protection=5, iceberg_parts=10)
+SHARES = Instrument("SHARES", rules="full", algorithm="pro_rata", max_level_orders=1)
 FINE = Instrument("FINE", "0.01", "0.5", rules="full", stp="expire_maker")
 ORDER = {"symbol": "GOLD", "side": "buy", "qty": 10, "price": "12.50"}
 REPLACE = {"type": "replace", "symbol": "GOLD", "target_id": 1}
@@ -37,14 +38,14 @@ END = 4 * 10**18
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Bench]:
-    made = Bench(make_config(instruments=(*INSTRUMENTS, GOLD, FINE)))
+    made = Bench(make_config(instruments=(*INSTRUMENTS, GOLD, FINE, SHARES)))
     yield made
     made.close()
 
 
 @pytest.fixture
 def desk() -> Iterator[Bench]:
-    made = Bench(make_config(instruments=(*INSTRUMENTS, GOLD, FINE)))
+    made = Bench(make_config(instruments=(*INSTRUMENTS, GOLD, FINE, SHARES)))
     yield made
     made.close()
 
@@ -344,6 +345,20 @@ def test_iceberg_shows_slice_after_slice(desk: Bench) -> None:
 def test_too_many_slices_are_310(desk: Bench) -> None:
     (answer,) = desk.say(desk.log_on(), ORDER | {"qty": 101, "peak": 10})
     assert (answer["code"], answer["reason"]) == (310, "iceberg_parts")
+
+
+def test_order_that_finds_no_place_says_why_it_expired(desk: Bench) -> None:
+    mine, other = desk.log_on(), trader(desk)
+    shares = {"symbol": "SHARES", "qty": 1, "price": "12.50"}
+    desk.say(mine, shares | {"side": "sell", "id": 1})
+    (answer,) = desk.say(mine, shares | {"side": "sell", "id": 2})
+    assert (answer["code"], answer["reason"]) == (314, "too_many")
+    desk.say(mine, shares | {"side": "buy", "price": "12.40", "id": 3})
+    resting = shares | {"side": "sell", "price": "12.30", "slide": True}
+    desk.say(other, shares | {"side": "sell", "price": "12.41"})
+    accepted, expired = desk.say(mine, resting | {"id": 4})
+    assert (accepted["type"], accepted["price"]) == ("accepted", "12.41")
+    assert told([expired], "code", "reason", "qty") == [("expired", 314, "too_many", "1")]
 
 
 def test_hidden_order_shows_nothing_and_is_in_no_book(desk: Bench) -> None:

@@ -80,6 +80,7 @@ class Answer:
     failure: RingbookError | None = None
     waiter: Any = None  # AsyncClient keeps its future here
     payload: bytes = b""  # what it answers, to be sent again on a new connection
+    repeated: bool = False  # a lost connection may have sent it before
 
 
 @dataclass(slots=True, eq=False)

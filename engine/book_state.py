@@ -247,7 +247,7 @@ RULES = np.dtype(
         ("wave_low", "<i8"),  # trades since the last wave while something is watched; 0: none
         ("wave_high", "<i8"),
         ("wave_count", "<i8"),  # elected by the present wave: scratch[SETTLE_INDEX : wave_count]
-        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_shares.py)
+        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_rounds.py)
         ("top", "<i4", (2,)),  # by side: slot of the top order + 1, 0: none
         ("round_fills", "<i4"),  # of the open round: trades still to come
         ("round_shows", "<i4"),  # slices to be shown again behind them

@@ -49,7 +49,7 @@ from engine.full_emit import (
     full_emit_trade,
 )
 from engine.full_pending import is_stop_market, stop_unlink, stop_waits
-from engine.full_shares import level_crowded, round_open, share_next, share_offers, top_seek
+from engine.full_rounds import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
 from engine.matching import order_release, slice_full

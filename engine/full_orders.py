@@ -33,8 +33,8 @@ from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, limit_or_any
 from engine.full_pending import is_stop, is_trailing
 from engine.full_phases import auction_code, phase_code
+from engine.full_rounds import level_crowded
 from engine.full_run import full_start
-from engine.full_shares import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
 from engine.records import (

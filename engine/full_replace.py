@@ -39,8 +39,8 @@ from engine.full_match import (
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
 from engine.full_pending import is_trailing, stop_waits
 from engine.full_phases import phase_code_replace
+from engine.full_rounds import level_crowded
 from engine.full_run import full_start
-from engine.full_shares import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove
@@ -83,6 +83,13 @@ def wanted_peak(s, c, slot):
 
 
 @helper
+def same_unit(s, c, slot):
+    """Whether a trailing distance is stated in the unit the order has: ticks or bps."""
+    in_bps = np.int64(c["flags"]) & CommandFlag.DISTANCE_BPS.value != 0
+    return in_bps == (pending(s)[slot]["in_bps"] != 0)
+
+
+@helper
 def change_fits(s, c, slot):
     """104: whether this order can be given what the command states."""
     row = orders(s)[slot]
@@ -96,7 +103,7 @@ def change_fits(s, c, slot):
         or (c["px"] != 0 and kind == OrderType.MARKET)
         or (c["px"] != 0 and (kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT))
         or (c["px2"] != 0 and not waits)
-        or (c["qty2"] != 0 and not (waits and is_trailing(kind)))
+        or (c["qty2"] != 0 and not (waits and is_trailing(kind) and same_unit(s, c, slot)))
         or (tif == TimeInForce.GTD and row["tif"] != TimeInForce.GTD and c["expire_ts"] == 0)
         or (c["expire_ts"] != 0 and tif != TimeInForce.GTD)
     )

@@ -15,7 +15,8 @@ TAKE_PROFITS = (int(OrderType.TAKE_PROFIT), int(OrderType.TAKE_PROFIT_LIMIT))
 
 def stop_faults(state: ShardState, symbol: int) -> tuple[list[int], list[str]]:
     """Slots of the orders that wait in a symbol, and what is wrong with them."""
-    book, faults = state.rules[symbol], []
+    book = state.rules[symbol]
+    faults: list[str] = []
     slots: list[int] = []
     for heap, root in enumerate(book["triggers"].tolist()):
         found: list[int] = []
@@ -88,7 +89,8 @@ def stop_slots(state: ShardState, symbol: int) -> np.ndarray:
     """Slots of the orders that wait in a symbol, in the order in which they wait."""
     waiting = np.flatnonzero((state.pending["state"] != 0) & (state.owner != 0))
     waiting = waiting[state.orders["symbol"][waiting] == symbol]
-    return waiting[np.argsort(state.pending["wait"][waiting])]
+    order = np.argsort(state.pending["wait"][waiting])
+    return np.asarray(waiting[order])
 
 
 def stop_columns(state: ShardState, slots: np.ndarray) -> list[np.ndarray]:

@@ -43,7 +43,9 @@ from gateway.state import (
     C_ORDER_TYPE,
     C_PEAK,
     C_PX,
+    C_PX2,
     C_QTY,
+    C_QTY2,
     C_RECEIPT_TS,
     C_SESSION,
     C_SHARD,
@@ -340,6 +342,8 @@ def command_fill(words, record):
 def options_fill(words, record):
     """Options of the full rules, which the fast path leaves to Python."""
     record["stp"] = words[C_STP]
+    record["px2"] = words[C_PX2]
+    record["qty2"] = words[C_QTY2]
     record["peak"] = words[C_PEAK]
     record["min_qty"] = words[C_MIN_QTY]
     record["expire_ts"] = words[C_EXPIRE_TS]

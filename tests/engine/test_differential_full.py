@@ -17,9 +17,8 @@ from engine.records import CommandKind, EventKind, Reason, RejectCode
 from tests.conftest import BASE_SEED
 from tests.model.compare import KEPT, MOVED, MOVED_INTO_TRADE, Pair
 from tests.model.flow import TEMPLATE
-from tests.model.full_flow import KERNEL, FullFlow, draw_full_world, full_instruments
+from tests.model.full_flow import FEATURES, FullFlow, draw_full_world, full_instruments
 
-FEATURES = KERNEL
 PIECES, PIECES_EVERYWHERE = 10, 2  # the latter run in every flavour
 OPS = 40_000 if JIT_DISABLED else int(os.environ.get("RINGBOOK_FULL_OPS", "300_000"))
 WORLD_OPS, CHECK_EVERY, BATCH = 1000, 50, 8

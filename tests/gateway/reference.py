@@ -22,6 +22,7 @@ from gateway.errors import SENTENCES
 ORDER_EVENTS = {
     EventKind.ACCEPTED, EventKind.REPLACED, EventKind.CANCELED, EventKind.EXPIRED,
     EventKind.BOOKED, EventKind.FILL, EventKind.STATUS, EventKind.REFRESHED, EventKind.PREVENTED,
+    EventKind.TRIGGERED,
 }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def _particulars(event: Any, kind: EventKind) -> dict[str, Any]:
     if kind is EventKind.PREVENTED:
         stp = SelfTrade(event["stp"]).name.lower()
         return {"stp": stp, "other_order_id": int(event["amount"])}
-    if kind is EventKind.REJECTED:
+    if kind is EventKind.REJECTED or (kind is EventKind.EXPIRED and event["code"]):
         code = RejectCode(event["code"])
         return {"code": int(code), "reason": code.name.lower(), "text": SENTENCES[code]}
     if kind is EventKind.SUMMARY:
@@ -101,11 +102,16 @@ def report(
             made["tif"] = TimeInForce(event["tif"]).name.lower()
         if event["px"] > 0:
             made["price"] = decimal_of(event["px"], tick)
+        if kind is EventKind.TRIGGERED:
+            made["trigger"] = decimal_of(event["px2"], tick)
         for key, field in (("qty", "qty"), ("leaves", "leaves"), ("filled", "cum")):
+            if kind is EventKind.TRIGGERED and key == "qty":
+                continue
             made[key] = decimal_of(event[field], lot)
         made |= _extent(event, kind, lot)
     made |= _particulars(event, kind)
-    if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
+    told = kind is EventKind.EXPIRED and event["code"]
+    if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT) and not told:
         made["reason"] = Reason(event["reason"]).name.lower()
     if event["public_ref"]:
         made["ref"] = int(event["public_ref"])

@@ -49,7 +49,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-KERNEL = CORE | STOPS | PHASES | SHARES | {"budget"}  # what the compiled engine has
+FEATURES = CORE | STOPS | PHASES | SHARES | {"budget"}  # what the kernels have
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -235,8 +235,6 @@ class FullFlow(Flow):
         fields = {"order_type": int(OrderType[self._pick(kinds)])}
         if fields["order_type"] in STOP_LIMITS:
             fields |= self._limit(book, side) | fields | {"min_qty": 0}
-            if self.has("post_only", 0.2):
-                fields["flags"] |= int(CommandFlag.POST_ONLY)
         elif self.rng.random() < 0.2:
             fields |= {"tif": int(TIF.IOC)}
         else:
@@ -245,8 +243,13 @@ class FullFlow(Flow):
             fields["flags"] = fields.get("flags", 0) | int(CommandFlag.TRIGGER_BEST)
         rises = (side == 0) != (fields["order_type"] in TAKE_PROFITS)
         ahead = self.rng.randint(1, self.world.spread) * (1 if rises else -1)
-        waits = max((book.last_px or CENTRE) + ahead, 1)
-        return fields | {"px2": self._often(waits, self._trigger(book))}
+        fields["px2"] = self._often(max((book.last_px or CENTRE) + ahead, 1), self._trigger(book))
+        limited = fields["order_type"] in STOP_LIMITS
+        if limited and fields["tif"] == TIF.GTC and self.has("post_only", 0.3):
+            # It may well trade when its time has come.
+            fields["px"] = max(fields["px2"] + (3 if side == 0 else -3), 1)
+            fields["flags"] = fields.get("flags", 0) | int(CommandFlag.POST_ONLY)
+        return fields
 
     def _budget(self, book: FullBook, side: int) -> Fields:
         lots = self.rng.randint(1, self.world.qty_max)
@@ -351,6 +354,8 @@ class FullFlow(Flow):
             order = self.model.orders.get(self._named(fields))
         if isinstance(order, FullOrder):
             fields |= self._changes(order)
+            if order.in_bps and self.rng.random() < 0.8:
+                fields["flags"] = fields.get("flags", 0) | int(CommandFlag.DISTANCE_BPS)
         return fields
 
     def _named(self, fields: Fields) -> int:
@@ -382,5 +387,5 @@ class FullFlow(Flow):
         if self.has("time", 0.1):
             fields |= self._rest_tif()
         elif self.has("time", 0.3 if order.tif == TIF.GTD else 0):
-            fields["expire_ts"] = max(self.now, 0) + rng.randint(0, 600)
+            fields["expire_ts"] = max(self.now, 0) + self._often(rng.randint(1, 600), 0, -1)
         return fields

@@ -47,6 +47,7 @@ def list_instrument(instrument: Instrument) -> np.ndarray:
         stp=instrument.self_trade,
         peak=instrument.iceberg_parts,
         qty2=instrument.protection,
+        px=instrument.reference_px,
     )
 
 

@@ -32,6 +32,10 @@ ITCH_PRICE_MAX = 2**32 - 1  # ITCH price: uint32, four decimals
 ITCH_TICK_UNIT = UNITS // 10**4
 
 
+ON_BREACH = ("auction", "expire")  # by the value of the rule
+BAND_MAX = 10_000
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message says which key and why."""
 
@@ -54,6 +58,10 @@ class Instrument:
     fifo_percent: int = -1  # of fifo_pro_rata; -1: as it was
     lmm: str = ""  # lead market makers: "3:40 4:10", account:percent; percent 0 takes one away
     max_level_orders: int = 0  # most orders of a level that is shared out; 0: as it was
+    static_band: int = -1  # basis points around the static reference, 0 none; -1: as it was
+    dynamic_band: int = -1  # basis points around the last trade, 0 none; -1: as it was
+    on_breach: str = ""  # of the dynamic band: auction or expire; "": as it was
+    reference: str = ""  # price at listing, the first static reference; "": the first trade
 
     @property
     def tick_units(self) -> int:
@@ -81,11 +89,30 @@ class Instrument:
             found.append((InstrumentRule.FIFO_PERCENT, self.fifo_percent))
         if self.max_level_orders:
             found.append((InstrumentRule.MAX_LEVEL_ORDERS, self.max_level_orders))
+        if self.static_band >= 0:
+            found.append((InstrumentRule.STATIC_BAND, self.static_band))
+        if self.dynamic_band >= 0:
+            found.append((InstrumentRule.DYNAMIC_BAND, self.dynamic_band))
+        if self.on_breach:
+            found.append((InstrumentRule.ON_BREACH, ON_BREACH.index(self.on_breach.lower())))
         pairs = (pair.split(":") for pair in self.lmm.split())
         rows = [(int(account), int(percent)) for account, percent in pairs]
         rows.sort(key=lambda row: row[1] > 0)  # who goes makes room first
         found += [(InstrumentRule.LMM, account << 32 | percent) for account, percent in rows]
         return found
+
+    @property
+    def reference_px(self) -> int:
+        """Price at listing in ticks, 0: none."""
+        if not self.reference:
+            return 0
+        units = decimal_units(self.reference, f"instrument {self.symbol}: reference")
+        if units % self.tick_units or units // self.tick_units > self.px_max:
+            raise ConfigError(
+                f"instrument {self.symbol}: reference {self.reference} is no multiple of the tick"
+                f" {self.tick}, or above the highest price"
+            )
+        return units // self.tick_units
 
     @property
     def px_max(self) -> int:
@@ -400,6 +427,24 @@ def _check_instrument(instrument: Instrument) -> None:
             " 0 ticks"
         )
     _check_sharing(instrument)
+    _check_bands(instrument)
+    if instrument.rule_values and instrument.rule_set == RuleSet.PLAIN:
+        raise ConfigError(
+            f"instrument {instrument.symbol}: algorithm, lmm, bands and their like need"
+            ' rules = "full"'
+        )
+
+
+def _check_bands(instrument: Instrument) -> None:
+    where = f"instrument {instrument.symbol}:"
+    for name in ("static_band", "dynamic_band"):
+        if not -1 <= getattr(instrument, name) <= BAND_MAX:
+            raise ConfigError(f"{where} {name} must be 0 .. {BAND_MAX}, or -1 to leave it")
+    if instrument.on_breach.lower() not in ("", *ON_BREACH):
+        raise ConfigError(
+            f"{where} on_breach must be one of {', '.join(ON_BREACH)}, not {instrument.on_breach!r}"
+        )
+    _ = instrument.reference_px
 
 
 def _check_sharing(instrument: Instrument) -> None:
@@ -428,8 +473,6 @@ def _check_sharing(instrument: Instrument) -> None:
             f"{where} lmm may name {LEAD_MAX} accounts, each once, with"
             f" {LEAD_PERCENT_MAX} percent together"
         )
-    if instrument.rule_values and instrument.rule_set == RuleSet.PLAIN:
-        raise ConfigError(f'{where} algorithm, lmm and their like need rules = "full"')
 
 
 def config_from_mapping(data: dict[str, Any]) -> Config:

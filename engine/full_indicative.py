@@ -59,4 +59,5 @@ def indicative_tell(s, symbol):
     event["amount"] = surplus
     event["amount2"] = volume
     event["side"] = side
+    event["code"] = phase_of(s, symbol)
     event_public(s, event)

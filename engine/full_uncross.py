@@ -191,6 +191,9 @@ def emit_crossed(s, symbol):
     event["qty"] = min(np.int64(row["volume"]), np.int64(QTY_LOTS_MAX))
     event["amount"] = row["pairs"]
     event["amount2"] = row["volume"]
+    event["code"] = symbols(s)[symbol]["phase"]
+    if row["volume"] > 0:
+        event["trade_id"] = symbols(s)[symbol]["trade_id"]
     event_public(s, event)
 
 

@@ -19,12 +19,15 @@ from engine.jit import (
     subroutine,
 )
 from feed.book_store import (
+    STATE_TRADING,
     V_BAD_FIELD,
     V_BAD_MESSAGE,
+    V_CROSSED,
     V_NOT_HEAD,
     V_UNKNOWN_REF,
     V_WRONG_LOCATE,
     W_CODE,
+    W_CROSSING,
     W_MESSAGES,
     W_NEXT,
     W_PARTIAL,
@@ -220,6 +223,17 @@ def _message_other(s, packets, at):
         s.words[W_CODE] = packets[at + CODE_AT]
 
 
+@helper
+def _crossing_settle(s, packets, at, letter):
+    # The order before this message crosses. It does so where it would have left a band: then the
+    # next that is heard of its symbol is that trading is over.
+    locate = s.words[W_CROSSING]
+    s.words[W_CROSSING] = 0
+    ends = letter == TYPE_H and packets[at + STATE_AT] != STATE_TRADING
+    if not ends or read_u16(packets, at + LOCATE_AT) != locate:
+        violation(s, V_CROSSED)
+
+
 @kernel
 def book_apply(s, packets, blocks):
     """Apply messages blocks[:] = (sequence, offset, length) in order. O(messages)."""
@@ -233,6 +247,8 @@ def book_apply(s, packets, blocks):
         s.words[W_NEXT] = sequence + 1
         s.words[W_MESSAGES] += 1
         letter = packets[at] if length > 0 else 0
+        if s.words[W_CROSSING] != 0 and length > 0 and LENGTH_BY_TYPE[letter] == length:
+            _crossing_settle(s, packets, at, letter)
         if length == 0 or LENGTH_BY_TYPE[letter] != length:
             violation(s, V_BAD_MESSAGE)
         elif letter == TYPE_A or letter == TYPE_F:

@@ -74,6 +74,7 @@ TRADE = np.dtype(
 # Words of the state.
 W_NEXT, W_ORDER_FREE, W_ORDER_FRESH, W_ORDERS, W_LEVEL_FREE, W_LEVEL_FRESH, W_LEVELS = range(7)
 W_MESSAGES, W_TRADES, W_TAPE, W_CODE, W_PARTIAL, W_DOUBTFUL = range(7, 13)
+W_CROSSING = 13  # locate whose newest order crosses: well if the next message halts its trading
 V_BAD_MESSAGE, V_UNKNOWN_REF, V_DUPLICATE_REF, V_NOT_HEAD, V_OVERFILL = range(16, 21)
 V_CROSSED, V_WRONG_LOCATE, V_BAD_FIELD = range(21, 24)
 BOOK_WORDS = 32
@@ -83,7 +84,8 @@ VIOLATIONS = {
     "duplicate_ref": V_DUPLICATE_REF,
     "not_head": V_NOT_HEAD,  # E of an order that is not the first of its best level
     "overfill": V_OVERFILL,  # more executed or cancelled than is there
-    "crossed": V_CROSSED,  # in continuous trading a bid at or over an ask
+    # In continuous trading a bid at or over an ask, and no call began with it.
+    "crossed": V_CROSSED,
     "wrong_locate": V_WRONG_LOCATE,
     "bad_field": V_BAD_FIELD,  # a side that is none, no shares, no reference
 }
@@ -265,7 +267,7 @@ def order_add(s, book, ref, px, qty):
         violation(s, V_DUPLICATE_REF)
         return
     if _crosses(s, book, px):
-        violation(s, V_CROSSED)
+        s.words[W_CROSSING] = book >> 1
     slot = s.words[W_ORDER_FREE]
     if slot != 0:
         s.words[W_ORDER_FREE] = s.orders[slot]["newer"]

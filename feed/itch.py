@@ -13,6 +13,7 @@ most one message, and `feed_seq > 0` says the same as "there is a message".
 
     LISTED R · PHASE H · SESSION S · CANCELED D · BOOKED A, or U when it replaces a slice
     FILL, maker's half: the displayed part E; taker's half: the part that was not displayed P
+    in an uncross C, not to be counted; CROSSED Q, with the volume · INDICATIVE I
     EXPIRED of a displayed order D · REFRESHED A · PREVENTED that leaves less displayed X
     REPLACED in its place and smaller X, about to trade D · everything else is private
 
@@ -20,7 +21,7 @@ How our numbers travel: stock locate = index of the symbol in its shard; timesta
 nanoseconds since UTC midnight; shares = lots; order reference = public_ref; match number =
 trade_id. Price = four decimals where the tick is a multiple of 0.0001 and the highest price fits 32
 bits, else the integer number of ticks; never rounded; the directory channel says which. No account,
-client id or order_id is ever written. F C Q B I L are laid out here and made from step 3 on.
+client id or order_id is ever written. F B L are laid out here and made from step 3 on.
 """
 
 from typing import Any
@@ -98,6 +99,13 @@ STATE_BY_PHASE[Phase.VOLATILITY_CALL] = ord("P")
 for _phase in (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.CLOSING_CALL):
     STATE_BY_PHASE[_phase] = ord("Q")
 STATE_BY_PHASE.flags.writeable = False
+# Type of a cross by the Phase it ends: opening, closing, a reopening, or none of these.
+CROSS_BY_PHASE = np.full(256, ord("I"), np.int64)
+CROSS_BY_PHASE[Phase.PRE_OPEN] = CROSS_BY_PHASE[Phase.OPENING_CALL] = ord("O")
+CROSS_BY_PHASE[Phase.VOLATILITY_CALL] = ord("H")
+CROSS_BY_PHASE[Phase.CLOSING_CALL] = ord("C")
+CROSS_BY_PHASE.flags.writeable = False
+NOTHING_PAIRED = ord("O")
 
 # Body of R behind the stock: not a Nasdaq listing, round lot of 1 (shares are lots), live, no
 # threshold, no ETP.
@@ -128,6 +136,13 @@ REPLACE_PRICE_AT = field_offset("U", "price")
 TRADE_MATCH_AT = field_offset("P", "match")
 CROSS_SHARES_AT, CROSS_STOCK_AT = field_offset("Q", "shares"), field_offset("Q", "stock")
 CROSS_PRICE_AT, CROSS_MATCH_AT = field_offset("Q", "price"), field_offset("Q", "match")
+CROSS_TYPE_AT, INDICATIVE_CROSS_AT = (
+    field_offset("Q", "cross_type"),
+    field_offset("I", "cross_type"),
+)
+PAIRED_AT, IMBALANCE_AT = field_offset("I", "paired"), field_offset("I", "imbalance")
+IMBALANCE_SIDE_AT = field_offset("I", "imbalance_side")
+INDICATIVE_STOCK_AT, FAR_PRICE_AT = field_offset("I", "stock"), field_offset("I", "far_price")
 assert all(field_offset(t, "ref") == REF_AT for t in "AFECXDUP")
 assert all(
     field_offset(t, f) == field_offset("A", f)
@@ -233,7 +248,7 @@ def replaced_type(event, less):
 @helper
 def filled_type(event):
     """Message of half a trade. C where it is not the front of the queue that trades."""
-    if np.int64(event["role"]) != Role.MAKER:
+    if np.int64(event["role"]) == Role.TAKER:
         return TYPE_P
     return TYPE_C if np.int64(event["flags"]) & EventFlag.NON_FIFO else TYPE_E
 
@@ -265,6 +280,10 @@ def itch_type(event):
         letter = TYPE_H
     elif kind == EventKind.SESSION:
         letter = TYPE_S
+    elif kind == EventKind.CROSSED:
+        letter = TYPE_Q
+    elif kind == EventKind.INDICATIVE:
+        letter = TYPE_I
     return letter
 
 
@@ -278,7 +297,7 @@ def shown_less(event):
 def needs_instrument(letter):
     """Whether the message carries a name or a price."""
     priced = letter == TYPE_A or letter == TYPE_U or letter == TYPE_P or letter == TYPE_C
-    return priced or letter == TYPE_H or letter == TYPE_R
+    return priced or letter == TYPE_H or letter == TYPE_R or letter == TYPE_Q or letter == TYPE_I
 
 
 @helper
@@ -376,6 +395,33 @@ def _put_named(buffer, at, letter, event, row):
 
 
 @helper
+def _put_cross(buffer, at, letter, event, row):
+    # Q and I: what an uncross did, or would do. The one price stands for all three of I.
+    px = np.int64(event["px"]) * np.int64(row["scale"])
+    cross = CROSS_BY_PHASE[np.int64(event["code"]) & 255]
+    if letter == TYPE_Q:
+        put_u64(buffer, at + CROSS_SHARES_AT, np.int64(event["amount2"]))
+        put_stock(buffer, at + CROSS_STOCK_AT, np.uint64(row["stock"]))
+        put_u32(buffer, at + CROSS_PRICE_AT, px)
+        put_u64(buffer, at + CROSS_MATCH_AT, np.int64(event["trade_id"]))
+        buffer[at + CROSS_TYPE_AT] = cross
+        return
+    surplus, side = np.int64(event["amount"]), np.int64(event["side"])
+    put_u64(buffer, at + PAIRED_AT, np.int64(event["amount2"]))
+    put_u64(buffer, at + IMBALANCE_AT, surplus)
+    buffer[at + IMBALANCE_SIDE_AT] = NO
+    if np.int64(event["amount2"]) == 0:
+        buffer[at + IMBALANCE_SIDE_AT] = NOTHING_PAIRED
+    elif surplus != 0:
+        buffer[at + IMBALANCE_SIDE_AT] = BUY_LETTER if side == Side.BUY else SELL_LETTER
+    put_stock(buffer, at + INDICATIVE_STOCK_AT, np.uint64(row["stock"]))
+    for price in range(3):
+        put_u32(buffer, at + FAR_PRICE_AT + 4 * price, px)
+    buffer[at + INDICATIVE_CROSS_AT] = cross
+    buffer[at + INDICATIVE_CROSS_AT + 1] = SPACE  # how far from a reference: not said
+
+
+@helper
 def message_write(buffer, at, letter, event, row):
     """Write the message `letter` of an event at `at`; returns its length.
 
@@ -399,6 +445,8 @@ def message_write(buffer, at, letter, event, row):
     elif letter == TYPE_S:
         put_u16(buffer, at + LOCATE_AT, 0)
         buffer[at + CODE_AT] = np.int64(event["code"]) & 255
+    elif letter == TYPE_Q or letter == TYPE_I:
+        _put_cross(buffer, at, letter, event, row)
     else:
         _put_named(buffer, at, letter, event, row)
     return LENGTH_BY_TYPE[letter]

@@ -19,6 +19,7 @@ from feed.book_messages import book_apply, book_levels, book_orders
 from feed.book_store import (
     TRADE,
     VIOLATIONS,
+    W_CROSSING,
     W_DOUBTFUL,
     W_LEVELS,
     W_MESSAGES,
@@ -181,7 +182,11 @@ class ItchBook:
 
     def violations(self) -> dict[str, int]:
         """Return how often a message contradicted the book while it was whole, by kind."""
-        return {name: int(self._state.words[word]) for name, word in VIOLATIONS.items()}
+        words = self._state.words
+        found = {name: int(words[word]) for name, word in VIOLATIONS.items()}
+        # The newest order crosses: so it stands until trading is said to be over.
+        found["crossed"] += int(words[W_CROSSING] != 0 and not words[W_PARTIAL])
+        return found
 
     @property
     def doubtful(self) -> int:

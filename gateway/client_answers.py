@@ -14,6 +14,7 @@ from gateway.client_reports import (
     Fill,
     Id,
     Order,
+    Parked,
     Rejected,
     Report,
     Status,
@@ -130,7 +131,9 @@ def ends(report: Report) -> bool:
     """Whether nothing more follows on the request that caused this report."""
     if isinstance(report, Fill):
         return report.last or report.leaves == 0
-    return report.last or isinstance(report, Rejected | Booked | Expired | Canceled | Status)
+    return report.last or isinstance(
+        report, Rejected | Booked | Parked | Expired | Canceled | Status
+    )
 
 
 def of_mark(kind: str, mark: str) -> Takes:

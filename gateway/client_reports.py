@@ -91,7 +91,7 @@ class Booked(Report):
 
 
 class Fill(Report):
-    """A trade of this account's order; `role` says maker or taker."""
+    """A trade of this account's order; `role` says maker, taker or auction."""
 
 
 class Refreshed(Report):
@@ -106,6 +106,14 @@ class Triggered(Report):
     """The price came that the order waited for: it runs now, with limit `price` if it has one."""
 
 
+class Parked(Report):
+    """The order waits, unseen, for the auction it is for."""
+
+
+class Activated(Report):
+    """The auction that the order waited for begins: it takes part now."""
+
+
 class Status(Report):
     """Where an order stands."""
 
@@ -118,7 +126,7 @@ REPORT_TYPES: dict[str, type[Report]] = {
     kind.__name__.lower(): kind
     for kind in (
         Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Refreshed, Prevented,
-        Triggered, Status, Summary,
+        Triggered, Parked, Activated, Status, Summary,
     )
 }  # fmt: skip
 
@@ -272,7 +280,7 @@ def _shown_of(own: Sequence[Report]) -> Decimal:
     shown = ZERO
     for report in own:
         kept = isinstance(report, Replaced) and bool(report.raw.get("kept"))
-        maker = isinstance(report, Fill) and report.role == "maker"
+        maker = isinstance(report, Fill) and report.role != "taker"
         if isinstance(report, Booked | Refreshed | Status) or kept or maker:
             shown = report.leaves if report.shown is None else report.shown
         elif isinstance(report, Prevented):

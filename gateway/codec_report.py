@@ -114,12 +114,13 @@ def _kinds(*kinds: EventKind) -> int:
 _K = EventKind
 ORDER_KINDS = _kinds(
     _K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS,
-    _K.REFRESHED, _K.PREVENTED, _K.TRIGGERED,
+    _K.REFRESHED, _K.PREVENTED, _K.TRIGGERED, _K.PARKED, _K.ACTIVATED,
 )  # fmt: skip
 # What tells how much of an order is displayed; `shows` has the exceptions.
 SHOWN_KINDS = _kinds(_K.BOOKED, _K.REFRESHED, _K.STATUS, _K.REPLACED, _K.FILL, _K.PREVENTED)
 PEAK_KINDS = _kinds(_K.ACCEPTED, _K.REPLACED)
 TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
+UNSIZED_KINDS = _kinds(_K.TRIGGERED, _K.PARKED, _K.ACTIVATED)  # no quantity of their own
 REASON_KINDS = _kinds(_K.CANCELED, _K.EXPIRED, _K.ACCOUNT, _K.SUMMARY)  # that of a page has none
 SPECIAL_KINDS = _kinds(_K.ACCOUNT, _K.LISTED)
 KIND_FILL, KIND_STATUS, KIND_REJECTED = int(_K.FILL), int(_K.STATUS), int(_K.REJECTED)
@@ -137,7 +138,7 @@ KIND_SUMMARY, KIND_ACCOUNT, KIND_REPLACED, KIND_LISTED = (
 FLAG_TEXT, FLAG_POST_ONLY, FLAG_LAST, FLAG_KEPT = (
     int(EventFlag.TEXT_ID), int(EventFlag.POST_ONLY), int(EventFlag.LAST), int(EventFlag.KEPT),
 )  # fmt: skip
-ROLE_MAKER = int(Role.MAKER)
+ROLE_MAKER, ROLE_TAKER = int(Role.MAKER), int(Role.TAKER)
 
 
 # ------------------------------------------------------------------------------- one report
@@ -206,7 +207,7 @@ def shows(event):
     if (SHOWN_KINDS >> kind) & 1 == 0 or event["shown"] == event["leaves"]:
         return False
     if kind == KIND_FILL:
-        return event["role"] == ROLE_MAKER
+        return event["role"] != ROLE_TAKER
     if kind == KIND_REPLACED:
         return np.int64(event["flags"]) & FLAG_KEPT != 0
     return kind != KIND_PREVENTED or event["public_ref"] != 0
@@ -247,7 +248,7 @@ def put_order(out, p, event, words, row):
     if kind == KIND_TRIGGERED:
         trigger = np.int64(event["px2"])
         p = put_decimal(out, put(out, p, TRIGGER_KEY), trigger, tick, tick_decimals)
-    else:
+    if (UNSIZED_KINDS >> kind) & 1 == 0:
         p = put_decimal(out, put(out, p, QTY_KEY), np.int64(event["qty"]), lot, lot_decimals)
     p = put_decimal(out, put(out, p, LEAVES_KEY), np.int64(event["leaves"]), lot, lot_decimals)
     p = put_decimal(out, put(out, p, FILLED_KEY), np.int64(event["cum"]), lot, lot_decimals)

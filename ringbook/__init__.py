@@ -65,6 +65,8 @@ _HOME |= dict.fromkeys(
         "Refreshed",
         "Prevented",
         "Triggered",
+        "Parked",
+        "Activated",
         "Status",
         "Summary",
         "Order",

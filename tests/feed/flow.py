@@ -21,6 +21,7 @@ from engine.records import (
     CommandKind,
     EventKind,
     OrderType,
+    Phase,
     RuleSet,
     SelfTrade,
     TimeInForce,
@@ -39,7 +40,9 @@ WITH_FULL = (
     *INSTRUMENTS,
     Instrument("FULL", "0.01", rules="full", stp="decrement", protection=3),
     Instrument("SHARED", "0.01", rules="full", algorithm="pro_rata", lmm="2:30"),
+    Instrument("CALLED", "0.01", rules="full", static_band=5000, dynamic_band=60, reference="10"),
 )
+CALLED = "CALLED"  # goes through phases
 START_NS = 1_780_000_000 * 10**9
 _numbers = itertools.count()
 
@@ -55,6 +58,7 @@ class Flow:
         self.full = {
             self.exchange.symbol_id(i.symbol) for i in instruments if i.rule_set == RuleSet.FULL
         }
+        self.called = self.exchange.symbol_id(CALLED)  # 0: it is not there
         self.live: list[tuple[int, int]] = []  # (order_id, account), may have ended
         self.time_ns = START_NS
 
@@ -63,7 +67,12 @@ class Flow:
         self.time_ns += rng.randrange(10**6)
         row["in_ts"], row["account"] = self.time_ns, rng.randrange(1, 5)
         kind = rng.random()
-        if kind < 0.002:
+        if self.called and rng.random() < 0.02:
+            row["kind"], row["producer"], row["account"] = CommandKind.SET_PHASE, 1, 0
+            row["symbol_id"] = self.called
+            row["order_type"] = rng.choice((Phase.VOLATILITY_CALL, Phase.CONTINUOUS, *Phase))
+            self.time_ns += rng.choice((0, 10**9))
+        elif kind < 0.002:
             row["kind"] = CommandKind.MASS_CANCEL
         elif kind < 0.4 and self.live:
             row["order_id"], row["account"] = rng.choice(self.live)
@@ -97,6 +106,8 @@ class Flow:
             row["flags"] = CommandFlag.POST_ONLY | CommandFlag.SLIDE
         elif choice < 0.7:
             row["min_qty"] = rng.randrange(1, int(row["qty"]) + 1)
+        elif choice < 0.75:
+            row["tif"] = rng.choice((TimeInForce.AT_OPEN, TimeInForce.GOOD_FOR_AUCTION))
         elif choice < 0.8:
             row["tif"], row["expire_ts"] = TimeInForce.GTD, self.time_ns + rng.randrange(1, 10**8)
 

@@ -48,6 +48,8 @@ class Reference:
         kind, flags = EventKind(int(event["kind"])), int(event["flags"])
         if kind in (EventKind.LISTED, EventKind.PHASE, EventKind.SESSION):
             return {EventKind.LISTED: "R", EventKind.PHASE: "H", EventKind.SESSION: "S"}[kind]
+        if kind in (EventKind.CROSSED, EventKind.INDICATIVE):
+            return "Q" if kind == EventKind.CROSSED else "I"
         if kind == EventKind.REFRESHED:
             return "A"
         if kind == EventKind.BOOKED:
@@ -58,7 +60,7 @@ class Reference:
             return None
         if kind == EventKind.FILL:
             executed = "C" if flags & EventFlag.NON_FIFO else "E"
-            return executed if event["role"] == Role.MAKER else "P"
+            return "P" if event["role"] == Role.TAKER else executed
         if kind in (EventKind.CANCELED, EventKind.EXPIRED):
             return "D"
         if kind == EventKind.PREVENTED:
@@ -88,6 +90,15 @@ class Reference:
             }
             return stock + states.get(int(event["code"]), b"H") + b" " * 5  # type: ignore[call-overload]
         side = b"B" if event["side"] == 0 else b"S"
+        if letter in "QI":
+            crosses = {1: b"O", 2: b"O", 4: b"H", 5: b"C"}
+            cross, volume = crosses.get(int(event["code"]), b"I"), int(event["amount2"])
+            if letter == "Q":
+                return struct.pack("!Q8sIQc", volume, stock, price, match, cross)
+            surplus = int(event["amount"])
+            side = b"O" if not volume else side if surplus else b"N"
+            prices = (price, price, price)
+            return struct.pack("!QQc8sIIIcc", volume, surplus, side, stock, *prices, cross, b" ")
         if letter == "A":
             return struct.pack("!QcI8sI", ref, side, qty, stock, price)
         if letter == "P":

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.flavour, pytest.mark.nojit]
 PUBLIC_KINDS = (
     *(EventKind.LISTED, EventKind.PHASE, EventKind.SESSION, EventKind.BOOKED, EventKind.FILL),
     *(EventKind.CANCELED, EventKind.REPLACED, EventKind.EXPIRED, EventKind.ACCEPTED),
-    *(EventKind.REFRESHED, EventKind.PREVENTED),
+    *(EventKind.REFRESHED, EventKind.PREVENTED, EventKind.CROSSED, EventKind.INDICATIVE),
 )
 
 
@@ -87,7 +87,7 @@ def test_order_flow_has_a_message_exactly_where_feed_seq_says(seed: int) -> None
         letters.add(message[:1])
     numbers = events["feed_seq"][events["feed_seq"] > 0]
     assert numbers.tolist() == list(range(1, len(numbers) + 1))
-    assert letters == {b"", *(bytes([c]) for c in b"RHAECXDUP")}
+    assert letters == {b"", *(bytes([c]) for c in b"RHAECXDUPQI")}
 
 
 def test_messages_never_carry_account_client_id_order_id_or_session() -> None:

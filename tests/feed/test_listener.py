@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.jit import JIT_DISABLED
-from engine.records import EVENT, EventKind, Role
+from engine.records import EVENT, EventKind, Phase, Role
 from feed.itch import event_to_message, instrument_table
 from feed.itch_book import ItchBook
 from feed.listener import FeedListener
@@ -281,6 +281,21 @@ def test_contradiction_is_counted_by_name_and_ends_validity(
     assert counted == {violation: 1}
     assert violation in quiet.book.why_invalid
     assert not quiet.book.valid
+
+
+def test_order_that_would_have_left_its_band_crosses_until_the_call_is_told(
+    quiet: FeedListener,
+) -> None:
+    script = Script()
+    call = script.message(EventKind.PHASE, code=int(Phase.VOLATILITY_CALL))
+    told(quiet, *ADDS, S.add(5, 0, 107, 2))
+    assert "crossed" in quiet.book.why_invalid
+    script.next = 6
+    hear(quiet, script.packet(call, S.add(6, 1, 104, 1)))
+    assert quiet.book.valid, quiet.book.why_invalid
+    goes_on = script.message(EventKind.PHASE, code=int(Phase.CONTINUOUS))
+    hear(quiet, script.packet(S.delete(5), goes_on, S.add(7, 0, 104, 1), S.add(8, 0, 90, 1)))
+    assert quiet.book.violations()["crossed"] == 1
 
 
 def test_queue_keeps_time_order_through_executions_cancels_and_replaces(

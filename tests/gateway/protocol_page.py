@@ -28,6 +28,7 @@ from gateway.codec_report import (
     REASON_KINDS,
     SHOWN_KINDS,
     TERMS_KINDS,
+    UNSIZED_KINDS,
 )
 from gateway.codec_tables import KEYS
 from gateway.errors import SENTENCES, reason_of
@@ -46,6 +47,8 @@ STEP_1 = (
     EventKind.REFRESHED,
     EventKind.PREVENTED,
     EventKind.TRIGGERED,
+    EventKind.PARKED,
+    EventKind.ACTIVATED,
     EventKind.STATUS,
     EventKind.SUMMARY,
     EventKind.ACCOUNT,
@@ -62,6 +65,8 @@ PARTICULARS = {
     EventKind.CANCELED: "reason ref",
     EventKind.EXPIRED: "reason code text ref",
     EventKind.TRIGGERED: "",
+    EventKind.PARKED: "",
+    EventKind.ACTIVATED: "",
     EventKind.REPLACED: "kept ref old_ref",
     EventKind.ACCEPTED: "",
 }
@@ -75,6 +80,8 @@ HAPPENED = {
     EventKind.FILL: "a trade; `role` says maker or taker",
     EventKind.REFRESHED: "an iceberg shows its next slice, `qty`, at the back of its level",
     EventKind.PREVENTED: "an order met one of its own account; `qty` is what both lost by that",
+    EventKind.PARKED: "an order waits, unseen, for the auction it is for",
+    EventKind.ACTIVATED: "the auction that an order waited for begins: it takes part now",
     EventKind.TRIGGERED: "the price came that an order waited for; it runs now, with limit `price`",
     EventKind.STATUS: "where an order stands",
     EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
@@ -105,7 +112,9 @@ def reports() -> str:
         fields = ["side"] if ORDER_KINDS >> kind & 1 else []
         fields += ["order_type", "tif"] if TERMS_KINDS >> kind & 1 else []
         fields += ["price"] if ORDER_KINDS >> kind & 1 and kind is not EventKind.PREVENTED else []
-        sized = ["trigger" if kind is EventKind.TRIGGERED else "qty", "leaves", "filled"]
+        own = ["trigger"] if kind is EventKind.TRIGGERED else []
+        own += ["qty"] if not UNSIZED_KINDS >> kind & 1 else []
+        sized = [*own, "leaves", "filled"]
         fields += sized if ORDER_KINDS >> kind & 1 else []
         fields += ["shown"] if SHOWN_KINDS >> kind & 1 else []
         fields += ["peak"] if PEAK_KINDS >> kind & 1 else []

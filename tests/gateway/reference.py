@@ -22,8 +22,11 @@ from gateway.errors import SENTENCES
 ORDER_EVENTS = {
     EventKind.ACCEPTED, EventKind.REPLACED, EventKind.CANCELED, EventKind.EXPIRED,
     EventKind.BOOKED, EventKind.FILL, EventKind.STATUS, EventKind.REFRESHED, EventKind.PREVENTED,
-    EventKind.TRIGGERED,
+    EventKind.TRIGGERED, EventKind.PARKED, EventKind.ACTIVATED,
 }  # fmt: skip
+
+
+UNSIZED = {EventKind.TRIGGERED, EventKind.PARKED, EventKind.ACTIVATED}
 
 
 def decimal_of(steps: int, step: str) -> str:
@@ -37,7 +40,7 @@ def _shown(event: Any, kind: EventKind) -> bool:
         return False
     return (
         kind in (EventKind.BOOKED, EventKind.REFRESHED, EventKind.STATUS)
-        or (kind is EventKind.FILL and event["role"] == Role.MAKER)
+        or (kind is EventKind.FILL and event["role"] != Role.TAKER)
         or (kind is EventKind.REPLACED and bool(event["flags"] & EventFlag.KEPT))
         or (kind is EventKind.PREVENTED and bool(event["public_ref"]))
     )
@@ -105,7 +108,7 @@ def report(
         if kind is EventKind.TRIGGERED:
             made["trigger"] = decimal_of(event["px2"], tick)
         for key, field in (("qty", "qty"), ("leaves", "leaves"), ("filled", "cum")):
-            if kind is EventKind.TRIGGERED and key == "qty":
+            if kind in UNSIZED and key == "qty":
                 continue
             made[key] = decimal_of(event[field], lot)
         made |= _extent(event, kind, lot)

@@ -278,6 +278,7 @@ def startup(instruments: Sequence[Instrument], accounts: int) -> Iterator[dict]:
             "stp": int(instrument.self_trade),
             "peak": instrument.iceberg_parts,
             "qty2": instrument.protection,
+            "px": instrument.reference_px,
         }
     for instrument in instruments:
         for rule, value in instrument.rule_values:

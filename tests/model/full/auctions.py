@@ -180,6 +180,8 @@ def uncross(model: ExchangeModel, book: FullBook) -> Units:
         qty=min(cross.volume, QTY_LOTS_MAX),
         amount=pairs,
         amount2=cross.volume,
+        trade_id=book.trades if cross.volume else 0,
+        code=book.phase,
     )
     for order in exhausted:
         if order.leaves:

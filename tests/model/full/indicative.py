@@ -46,4 +46,5 @@ def tell(model: ExchangeModel, book: FullBook) -> None:
         amount=cross.surplus,
         amount2=cross.volume,
         side=cross.side,
+        code=book.phase,
     )

@@ -57,7 +57,7 @@ STYLES: dict[str, dict[str, int]] = {
     "hidden": {"flags": int(CommandFlag.HIDDEN)},
     "protected": {"flags": int(CommandFlag.PROTECTED)},
     **{name.lower().replace("_", "-"): {"order_type": int(OrderType[name])} for name in STOPS},
-    "best": {"flags": int(CommandFlag.TRIGGER_BEST)},
+    "on-best": {"flags": int(CommandFlag.TRIGGER_BEST)},
     "bps": {"flags": int(CommandFlag.DISTANCE_BPS)},
     "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
     "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},

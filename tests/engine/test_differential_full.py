@@ -56,7 +56,6 @@ VISITED: tuple[object, ...] = (
     (RejectCode.BUDGET, CommandKind.NEW),
     (EventKind.TRIGGERED, CommandKind.NEW),
     (EventKind.TRIGGERED, CommandKind.REPLACE),
-    (EventKind.TRIGGERED, CommandKind.CANCEL),
     ("expired", RejectCode.WOULD_TRADE),
     ("expired", RejectCode.LEVELS_FULL),
     (RejectCode.TRIGGER_TRUE, CommandKind.NEW),

@@ -24,20 +24,32 @@ PROMPT = "ringbook> "
 READ_BYTES = 1 << 16
 WORDS = {"post": "post_only", "hidden": "hidden", "slide": "slide", "protected": "protected"}
 TIFS = ("gtc", "ioc", "fok", "day", "gtd", "at_open", "at_close", "good_for_auction")
-TYPES = ("market", "limit", "market_to_limit")
-NEW_PAIRS = {"peak": "peak", "min": "min_qty", "stp": "stp", "until": "expire_time"}
-REPLACE_PAIRS = {
+STATED_TYPES = (
+    *("market_to_limit", "stop", "stop_limit", "take_profit", "take_profit_limit"),
+    *("trailing_stop", "trailing_stop_limit"),
+)
+TYPES = ("market", "limit", *STATED_TYPES)
+TRIGGER_PAIRS = {
+    "trigger": "trigger", "activation": "activation", "distance": "distance", "bps": "distance_bps",
+}  # fmt: skip
+NEW_PAIRS = TRIGGER_PAIRS | {
+    "peak": "peak", "min": "min_qty", "stp": "stp", "until": "expire_time", "on": "trigger_on",
+}  # fmt: skip
+REPLACE_PAIRS = TRIGGER_PAIRS | {
     "qty": "qty", "price": "price", "peak": "peak", "min": "min_qty", "until": "expire_time",
     "tif": "tif",
 }  # fmt: skip
+NUMBERS = ("expire_time", "distance_bps")
 HELP = """\
   buy  QTY SYMBOL [PRICE] [ioc|fok|post]   no price: market order         buy 10 AAPL 187.42
   sell QTY SYMBOL [PRICE] [ioc|fok|post]                                  sell 5 AAPL
     where the instrument has the full rules also: day gtd until=NS at_open at_close
     good_for_auction market_to_limit hidden slide protected peak=N min=N stp=MODE
+    stop trigger=P [on=best]   take_profit trigger=P   with a price: stop_limit, take_profit_limit
+    trailing_stop distance=P|bps=N [activation=P]; a buy states a price, its cap
   cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3
   replace ID [qty=N] [price=P] [SYMBOL]    qty: the new total             replace 3 price=187.40
-    and peak=N min=N tif=day|gtd|gtc until=NS
+    and peak=N min=N tif=day|gtd|gtc until=NS trigger=P activation=P distance=P bps=N
   cancelall [SYMBOL]                       every order of the account
   orders [SYMBOL]      order ID [SYMBOL]   what is open; where one stands
   book SYMBOL [DEPTH]  instruments         limits
@@ -91,7 +103,7 @@ class Terminal:
             )
         said: Line = pairs | {WORDS[word]: True for word in bare if word in WORDS}
         said["tif"] = next((word for word in bare if word in TIFS), None)
-        said["order_type"] = "market_to_limit" if "market_to_limit" in bare else None
+        said["order_type"] = next((word for word in bare if word in STATED_TYPES), None)
         order = self.client.place(words[1], side, words[0], price, **said)
         self._remember(order)
         yield from self._told(order)
@@ -199,6 +211,7 @@ class Terminal:
         tail += [
             f"open {report.leaves}",
             f"shown {report.shown}" if report.shown is not None else "",
+            f"trigger {report.trigger}" if report.trigger is not None else "",
             f"filled {report.filled}" if report.filled else "",
             report.reason,
             report.stp,
@@ -207,15 +220,15 @@ class Terminal:
 
 
 def pairs_of(words: list[str], known: dict[str, str]) -> Line | None:
-    """`key=value` words as arguments of the client; None when a key is unknown, or a time is no
-    number.
+    """`key=value` words as arguments of the client; None when a key is unknown, or a time or a
+    number of bps is no whole number.
     """
     pairs = dict(word.split("=", 1) for word in words if "=" in word)
     said: Line = {known[key]: value for key, value in pairs.items() if key in known}
-    time_text = said.get("expire_time", "0")
-    if set(pairs) - set(known) or not time_text.isdecimal():
+    whole = {key: said[key] for key in NUMBERS if key in said}
+    if set(pairs) - set(known) or not all(text.isdecimal() for text in whole.values()):
         return None
-    return said | ({"expire_time": int(time_text)} if "expire_time" in said else {})
+    return said | {key: int(text) for key, text in whole.items()}
 
 
 def book_lines(book: Book) -> Iterator[str]:

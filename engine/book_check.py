@@ -40,6 +40,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
+from engine.pending_check import stop_columns, stop_faults, stop_slots
 from engine.records import InstrumentRule, RuleSet
 
 
@@ -120,10 +121,11 @@ def state_digest(state: ShardState) -> str:
             sum(map(len, sides)),
         ]
         parts.append(np.array(head, np.int64))
+        full = bool(row["rules"] == RuleSet.FULL)
         for slots in sides:
-            columns = _digest_columns(state, slots, full=row["rules"] == RuleSet.FULL)
+            columns = _digest_columns(state, slots, full=full)
             parts.append(np.column_stack(columns).reshape(-1))
-        if row["rules"] == RuleSet.FULL:
+        if full:
             parts += [part(state, symbol, np.concatenate(sides)) for part in _DIGEST_PARTS]
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -151,8 +153,18 @@ def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndar
     return np.array([row["rule"][InstrumentRule.ALGORITHM], *tops], np.int64)
 
 
+def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    book, slots = state.rules[symbol], stop_slots(state, symbol)
+    head = [int(book["wave_low"]), int(book["wave_high"]), len(slots)]
+    columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
+    return np.concatenate([np.array(head, np.int64), np.column_stack(columns).reshape(-1)])
+
+
 # Behind the orders of a full book, in the alphabetical order of the parts of the rules.
-_DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (_digest_shares,)
+_DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
+    _digest_shares,
+    _digest_stops,
+)
 
 
 def _require(condition: bool, invariant: str, where: str) -> None:
@@ -173,7 +185,7 @@ def check_state(state: ShardState) -> None:
         "I10",
         "a live order is in the free list",
     )
-    resting = levels = nodes = 0
+    resting = levels = nodes = waiting = 0
     for symbol in range(1, int(state.hdr[SYMBOLS_USED]) + 1):
         best = [0, 0]
         for side in (0, 1):
@@ -186,12 +198,31 @@ def check_state(state: ShardState) -> None:
             "I1 not crossed",
             f"symbol {symbol}: {best}",
         )
-    _require(resting == len(live), "I9", f"{len(live)} live orders, {resting} rest in a queue")
+        waiting += _check_waiting(state, symbol)
+    _require(
+        resting + waiting == len(live),
+        "I9",
+        f"{len(live)} live orders, {resting} rest in a queue, {waiting} wait",
+    )
+    _require(
+        int((state.pending["state"] != 0).sum()) == waiting,
+        "I9",
+        "an order waits and nothing leads to it",
+    )
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
     _check_ids(state, live)
     _check_texts(state, live)
     _check_deadlines(state, _check_due(state, live))
+
+
+def _check_waiting(state: ShardState, symbol: int) -> int:
+    # Orders that wait for a trigger; returns how many.
+    slots, faults = stop_faults(state, symbol)
+    _require(not faults, "I9 waiting orders", f"symbol {symbol}: {faults[:3]}")
+    watched = int(state.rules[symbol]["watched"])
+    _require(watched == len(slots), "I9 watched", f"symbol {symbol}: {watched}")
+    return len(slots)
 
 
 def _check_pool(name: str, free: np.ndarray, count: int, used: int) -> None:

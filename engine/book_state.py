@@ -145,6 +145,26 @@ MORE = np.dtype(
     ],
     align=True,
 )
+# What an order that waits for its trigger has beside MORE, in the same slot
+# (engine/full_pending.py).
+PENDING = np.dtype(
+    [
+        ("trigger", "<i8"),  # of a trailing stop it follows from `extreme`, and may be below 1
+        ("wait", "<i8"),  # RULES.waits when it began to wait: ties go by it
+        ("extreme", "<i4"),  # trailing: best price seen, 0: none yet
+        ("distance", "<i4"),
+        ("activation", "<i4"),
+        ("left", "<i4"),  # children in its heap; list of trailing stops: before, behind
+        ("right", "<i4"),
+        ("parent", "<i4"),
+        ("rank", "<i4"),  # steps to the nearest empty place below it
+        ("state", "u1"),  # STOP_NONE, STOP_WAITS, STOP_ELECTED
+        ("on_best", "u1"),
+        ("in_bps", "u1"),
+        ("active", "u1"),  # trailing: the activation price was reached
+    ],
+    align=True,
+)
 # What a level of the full rules has beside LEVEL, whose qty is then what is displayed. Its queue
 # has displayed orders first, then the hidden ones.
 DARK = np.dtype(
@@ -207,6 +227,13 @@ RULES = np.dtype(
         ("reference", "<i8"),  # static band reference, ticks; 0: none
         ("settles", "<i8"),  # it is in `settling`
         ("watched", "<i8"),  # how much of it looks at every change: stops that wait
+        ("triggers", "<i8", (6,)),  # roots of the heaps of waiting stops (engine/full_pending.py)
+        ("trail_first", "<i8"),  # list of waiting trailing stops
+        ("trails", "<i8"),  # how many
+        ("waits", "<i8"),  # numbers given to those that wait: they break ties
+        ("wave_low", "<i8"),  # trades since the last wave while something is watched; 0: none
+        ("wave_high", "<i8"),
+        ("wave_count", "<i8"),  # elected by the present wave: scratch[SETTLE_INDEX : wave_count]
         ("rounds", "<i8"),  # 1: levels are shared out (engine/full_rounds.py)
         ("top", "<i4", (2,)),  # by side: slot of the top order + 1, 0: none
         ("round_fills", "<i4"),  # of the open round: trades still to come
@@ -215,7 +242,7 @@ RULES = np.dtype(
         ("lead_count", "<i4"),  # lead market makers: how many, who, and their percentages
         ("lead_account", "<i4", (LEAD_MAX,)),
         ("lead_percent", "<i4", (LEAD_MAX,)),
-        ("reserved", "<i8", (17,)),
+        ("reserved", "<i8", (13,)),
     ],
     align=True,
 )
@@ -263,6 +290,7 @@ ARRAYS: dict[str, np.dtype] = {
     "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
     "order_tag": _I8,  # (valid with ORDER_TAG)
     "more": MORE,
+    "pending": PENDING,
     "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
     "levels": LEVEL,
@@ -299,7 +327,7 @@ orders, owner, order_text, order_tag = (
     _views[n] for n in ("orders", "owner", "order_text", "order_tag")
 )
 free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
-more, due, dark = (_views[n] for n in ("more", "due", "dark"))
+more, pending, due, dark = (_views[n] for n in ("more", "pending", "due", "dark"))
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
@@ -364,6 +392,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "order_text": orders,
         "order_tag": orders,
         "more": orders,
+        "pending": orders,
         "due": orders,
         "free_orders": orders,
         "levels": levels,
@@ -456,6 +485,7 @@ def allocate_state(
     state.recent[:] = NONE
     state.sides["best"] = state.sides["root"] = NONE
     state.dark["head"] = NONE
+    state.rules["triggers"] = state.rules["trail_first"] = NONE
     values = {
         SHARD: shard,
         EVENT_MASK: len(events) - 1,

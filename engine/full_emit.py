@@ -109,6 +109,14 @@ def full_emit_ended(s, kind, slot, reason):
 
 
 @helper
+def full_emit_triggered(s, slot, trigger):
+    """The price it waited for came; `px` is the limit it runs with."""
+    px = np.int64(orders(s)[slot]["px"])
+    event = events(s)[event_order(s, EventKind.TRIGGERED, slot, px, np.int64(0))]
+    event["px2"] = trigger
+
+
+@helper
 def full_emit_prevented(s, slot, other, what):
     """One side of a prevented self-trade; what: (mode, quantity prevented, displayed before)."""
     mode, qty, shown_before = what

@@ -12,8 +12,10 @@ A unit is one pair of fills with what follows from it, or one prevention.
 import numpy as np
 
 from engine.atomics import prefetch_line
-from engine.book_numba import level_next
+from engine.book_numba import level_find, level_next
 from engine.book_state import (
+    LEVELS_CAPACITY,
+    LEVELS_USED,
     MAX_WALK,
     NONE,
     ORDER_HIDDEN,
@@ -51,6 +53,7 @@ from engine.full_emit import (
     full_emit_refreshed,
     full_emit_trade,
 )
+from engine.full_pending import is_stop_market, stop_unlink, stop_waits, wave_note
 from engine.full_rounds import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
@@ -85,9 +88,12 @@ def full_release(s, slot):
 
 @subroutine
 def full_end(s, kind, slot, reason):
-    """A resting order leaves the market as CANCELED or EXPIRED."""
+    """An order that rests or waits leaves the market as CANCELED or EXPIRED."""
     full_emit_ended(s, kind, slot, reason)
-    full_remove(s, slot)
+    if stop_waits(s, slot):
+        stop_unlink(s, slot)
+    else:
+        full_remove(s, slot)
     full_release(s, slot)
 
 
@@ -109,6 +115,7 @@ def full_trade(s, taker, maker, qty):
     symbol["last_px"] = px
     symbol["last_qty"] = qty
     symbol["volume"] += qty
+    wave_note(s, np.int64(maker_row["symbol"]), px)
     displayed = min(qty, np.int64(more(s)[maker]["shown"]))
     full_shrink(s, maker, displayed, qty - displayed)
     maker_row["cum"] += qty
@@ -262,6 +269,29 @@ def full_book(s, slot, old_ref):
 
 
 @helper
+def remainder_reason(row):
+    """Why what is left of an order expires behind its run; 0: it rests."""
+    kind = np.int64(row["order_type"])
+    unlimited = kind == OrderType.MARKET or kind == OrderType.BUDGET
+    if unlimited or (is_stop_market(kind) and row["px"] == 0):
+        return np.int64(Reason.MARKET_REMAINDER.value)
+    if is_stop_market(kind) or row["tif"] == TimeInForce.IOC or row["tif"] == TimeInForce.FOK:
+        return np.int64(Reason.IOC_REMAINDER.value)
+    return np.int64(0)
+
+
+@helper
+def level_missing(s, row):
+    """Whether the order's price has no level and none is free: what was a stop found out only now,
+    others were refused at entry.
+    """
+    if s[LEVELS_USED] < s[LEVELS_CAPACITY]:
+        return False
+    side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
+    return level_find(s, side_index, np.int64(row["px"])) < 0
+
+
+@helper
 def place_crowded(s, slot):
     """Whether the level of the order's price has as many orders as it may have."""
     row = orders(s)[slot]
@@ -273,14 +303,14 @@ def place_crowded(s, slot):
 def full_close(s, slot, old_ref):
     """What is left after the sweep: rests, expires, or nothing."""
     row = orders(s)[slot]
+    reason = remainder_reason(row)
     if row["leaves"] == 0:
         full_release(s, slot)
-    elif row["order_type"] == OrderType.MARKET:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MARKET_REMAINDER)
+    elif reason != 0:
+        full_emit_ended(s, EventKind.EXPIRED, slot, reason)
         full_release(s, slot)
-    elif row["tif"] == TimeInForce.IOC or row["tif"] == TimeInForce.FOK:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.IOC_REMAINDER)
-        full_release(s, slot)
+    elif level_missing(s, row):
+        full_fail(s, slot, np.int64(RejectCode.LEVELS_FULL.value))
     elif place_crowded(s, slot):
         full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
     else:

@@ -25,8 +25,10 @@ from engine.book_state import (
     symbols,
 )
 from engine.full_book import full_touch
+from engine.full_budget import full_afford, full_cost_code
 from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
+from engine.full_pending import is_stop, is_trailing
 from engine.full_rounds import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
@@ -39,11 +41,11 @@ from engine.records import (
     Reason,
     RejectCode,
     SelfTrade,
+    Side,
     TimeInForce,
 )
 
 DAY_NS = 86_400 * 10**9
-BUILT_TYPES = int(OrderType.MARKET_TO_LIMIT)  # up to here; the others are refused 304
 UNBUILT_FLAGS = int(CommandFlag.REDUCE_ONLY | CommandFlag.LIST)
 
 
@@ -101,10 +103,23 @@ def parts_code(s, symbol, qty, peak):
 
 
 @helper
+def is_built(kind):
+    """Whether orders of this type are traded; the others are refused 304."""
+    return kind <= OrderType.BUDGET or is_stop(kind)
+
+
+@helper
+def trails_full(s, symbol):
+    """314: whether as many trailing stops wait as may."""
+    return rules(s)[symbol]["trails"] >= rule_of(s, symbol, InstrumentRule.MAX_TRAILING)
+
+
+@helper
 def can_rest(c):
     """Whether a remainder of the new order would rest."""
     immediate = c["tif"] == TimeInForce.IOC or c["tif"] == TimeInForce.FOK
-    return c["order_type"] != OrderType.MARKET and not immediate
+    spends = c["order_type"] == OrderType.BUDGET
+    return c["order_type"] != OrderType.MARKET and not immediate and not spends
 
 
 @helper
@@ -115,16 +130,24 @@ def instrument_code(s, c, symbol):
         rule_of(s, symbol, InstrumentRule.PROTECTION) == 0
         and flags & CommandFlag.PROTECTED.value != 0
     )
-    if c["order_type"] > BUILT_TYPES or flags & UNBUILT_FLAGS or unprotected:
+    spends = c["order_type"] == OrderType.BUDGET and stp_of(s, c, symbol) >= SelfTrade.DECREMENT
+    built = is_built(np.int64(c["order_type"]))
+    if not built or flags & UNBUILT_FLAGS or unprotected or spends:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if tif >= TimeInForce.AT_OPEN:
         return np.int64(RejectCode.NO_SUCH_AUCTION.value)  # no calendar has one yet
     code = parts_code(s, symbol, np.int64(c["qty"]), np.int64(c["peak"]))
+    trails = is_trailing(np.int64(c["order_type"]))
+    if code == 0 and trails and c["side"] == Side.BUY and c["px"] == 0:
+        code = np.int64(RejectCode.CAP_REQUIRED.value)
     if code == 0 and tif == TimeInForce.GTD and np.int64(c["expire_ts"]) <= s[IN_TS]:
         code = np.int64(RejectCode.EXPIRY_PAST.value)
+    crowded = trails and trails_full(s, symbol)
     side_index = symbol * 2 + np.int64(c["side"])
     limited = c["order_type"] == OrderType.LIMIT and can_rest(c)
-    if code == 0 and limited and level_crowded(s, side_index, np.int64(c["px"]), np.int64(NONE)):
+    if limited and level_crowded(s, side_index, np.int64(c["px"]), np.int64(NONE)):
+        crowded = True
+    if code == 0 and crowded:
         code = np.int64(RejectCode.TOO_MANY.value)
     return code
 
@@ -157,6 +180,19 @@ def book_code(s, c, symbol, px):
             return code, enough, too_long
         enough = code == 0
     return np.int64(0), enough, too_long
+
+
+@helper
+def spend_code(s, c, symbol):
+    """505 of a budget order. Returns (code, its quantity, too long a walk: 904)."""
+    side, qty, money = np.int64(c["side"]), np.int64(c["qty"]), np.int64(c["amount"])
+    who = (symbol, side, np.int64(c["account"]), stp_of(s, c, symbol))
+    if c["tif"] == TimeInForce.FOK:
+        return full_cost_code(s, who, qty, money), qty, np.int64(0)
+    found, code = full_afford(s, who, money)
+    if code == RejectCode.WALK_TOO_LONG:
+        return np.int64(0), found, code
+    return code, found, np.int64(0)
 
 
 @helper
@@ -209,6 +245,9 @@ def full_new(s, c, symbol, text_row):
         return code
     px = entry_px(s, c, symbol)
     code, enough, too_long = book_code(s, c, symbol, px)
+    qty = np.int64(c["qty"])
+    if code == 0 and too_long == 0 and c["order_type"] == OrderType.BUDGET:
+        code, qty, too_long = spend_code(s, c, symbol)
     if code == 0:
         code = capacity_code(s, c, symbol, px)
     if code == 0:
@@ -217,6 +256,7 @@ def full_new(s, c, symbol, text_row):
         return code
     slot = order_take(s, c, symbol, text_row)
     orders(s)[slot]["px"] = px
+    orders(s)[slot]["leaves"] = qty
     more_take(s, c, slot, symbol)
     full_emit_accepted(s, slot)
     if enough:

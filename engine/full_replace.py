@@ -18,6 +18,7 @@ from engine.book_state import (
     levels,
     more,
     orders,
+    pending,
     symbols,
 )
 from engine.emit import event_order, event_public, symbol_id_of
@@ -33,6 +34,7 @@ from engine.full_match import (
     place_crowded,
 )
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
+from engine.full_pending import is_trailing, stop_waits
 from engine.full_rounds import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
@@ -76,16 +78,26 @@ def wanted_peak(s, c, slot):
 
 
 @helper
+def same_unit(s, c, slot):
+    """Whether a trailing distance is stated in the unit the order has: ticks or bps."""
+    in_bps = np.int64(c["flags"]) & CommandFlag.DISTANCE_BPS.value != 0
+    return in_bps == (pending(s)[slot]["in_bps"] != 0)
+
+
+@helper
 def change_fits(s, c, slot):
     """104: whether this order can be given what the command states."""
     row = orders(s)[slot]
-    tif = wanted_tif(c, row)
-    limited = row["order_type"] == OrderType.LIMIT
+    tif, kind = wanted_tif(c, row), np.int64(row["order_type"])
+    limited = kind == OrderType.LIMIT
+    sliced = limited or kind == OrderType.STOP_LIMIT or kind == OrderType.TAKE_PROFIT_LIMIT
+    waits = stop_waits(s, slot)
     bad = (
-        (c["peak"] != 0 and (not limited or is_hidden(s, slot)))
+        (c["peak"] != 0 and (not sliced or is_hidden(s, slot) or row["tif"] == TimeInForce.IOC))
         or (c["min_qty"] != 0 and not limited)
-        or c["px2"] != 0
-        or c["qty2"] != 0
+        or (c["px"] != 0 and (kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT))
+        or (c["px2"] != 0 and not waits)
+        or (c["qty2"] != 0 and not (waits and is_trailing(kind) and same_unit(s, c, slot)))
         or (tif == TimeInForce.GTD and row["tif"] != TimeInForce.GTD and c["expire_ts"] == 0)
         or (c["expire_ts"] != 0 and tif != TimeInForce.GTD)
     )
@@ -93,15 +105,20 @@ def change_fits(s, c, slot):
 
 
 @helper
+def may_stay(tif):
+    """Whether orders of this time in force stay until they expire or are cancelled."""
+    return tif == TimeInForce.GTC or tif == TimeInForce.DAY or tif == TimeInForce.GTD
+
+
+@helper
 def change_immutable(s, c, slot):
     """313: side, account, symbol, type and the class of the time in force are for life."""
     row = orders(s)[slot]
     tif = wanted_tif(c, row)
-    resting = tif == TimeInForce.GTC or tif == TimeInForce.DAY or tif == TimeInForce.GTD
     symbol_id = symbol_id_of(s, np.int64(row["symbol"]))
     return (
         (c["side"] != UNSTATED and c["side"] != row["side"])
-        or not resting
+        or (tif != row["tif"] and not (may_stay(tif) and may_stay(np.int64(row["tif"]))))
         or (c["order_type"] != 0 and c["order_type"] != row["order_type"])
         or (c["symbol_id"] != 0 and np.int64(c["symbol_id"]) != symbol_id)
     )

@@ -19,8 +19,11 @@ from engine.full_numbers import (
     FULL_WORK,
 )
 from engine.full_orders import full_cancel, full_new, order_expire
+from engine.full_pending import is_stop, stop_waits
 from engine.full_replace import full_replace
 from engine.full_settle import full_settle, full_work
+from engine.full_stop_replace import stop_replace
+from engine.full_stops import stop_new
 from engine.instrument_rules import full_rule
 from engine.jit import helper, load_libraries, register_warmup
 from engine.jit_library import library, record_at, words_at
@@ -34,9 +37,15 @@ def full_command(s, c, what, a, b):
     """Run a command; returns the reject code."""
     code = np.int64(0)
     if what == FULL_NEW:
-        code = full_new(s, c, a, b)
+        if is_stop(np.int64(c["order_type"])):
+            code = stop_new(s, c, a, b)
+        else:
+            code = full_new(s, c, a, b)
     elif what == FULL_REPLACE:
-        code = full_replace(s, c, a)
+        if stop_waits(s, a):
+            code = stop_replace(s, c, a)
+        else:
+            code = full_replace(s, c, a)
     elif what == FULL_RULE:
         code = full_rule(s, c, a)
     return code

@@ -26,8 +26,18 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued, emit_summary
 from engine.full_match import full_run_on
+from engine.full_stops import waves_run
 from engine.jit import helper, subroutine
 from engine.matching import WORK_NONE, WORK_SETTLE
+
+STAGE_WAVES = 0  # stops are elected (engine/full_stops.py)
+
+
+@helper
+def stage_over(s):
+    """The next stage begins at its beginning."""
+    s[SETTLE_STAGE] += 1
+    s[SETTLE_INDEX] = 0
 
 
 @helper
@@ -35,6 +45,10 @@ def symbol_settle(s, symbol):
     """Bring one symbol to rest; returns False when the slice is full before."""
     if s[RUN_OPEN] and not full_run_on(s):
         return False
+    if s[SETTLE_STAGE] == STAGE_WAVES:
+        if not waves_run(s, symbol):
+            return False
+        stage_over(s)
     return True
 
 

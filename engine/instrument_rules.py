@@ -15,6 +15,7 @@ from engine.jit import helper, subroutine
 from engine.records import Algorithm, EventKind, InstrumentRule, RejectCode, SelfTrade
 
 LARGE = 2**31 - 1
+MAX_TRAILING = 100  # trailing stops that may wait at a time, until SET_RULE says otherwise
 RULES_COUNT = int(max(InstrumentRule))
 BUILT_ALGORITHMS = int(Algorithm.TIME_PRO_RATA)  # up to here; the others are refused 304
 FIFO_PERCENT, MAX_LEVEL_ORDERS = 50, 1000  # unless a rule says otherwise
@@ -27,6 +28,7 @@ def rules_begin(s, symbol, stp, parts, protection):
     rule[InstrumentRule.ICEBERG_PARTS.value] = parts
     rule[InstrumentRule.PROTECTION.value] = protection
     rule[InstrumentRule.STP.value] = stp
+    rule[InstrumentRule.MAX_TRAILING.value] = MAX_TRAILING
     rule[InstrumentRule.FIFO_PERCENT.value] = FIFO_PERCENT
     rule[InstrumentRule.MAX_LEVEL_ORDERS.value] = MAX_LEVEL_ORDERS
 
@@ -37,7 +39,7 @@ def rule_range(key):
     lowest, highest = np.int64(1), np.int64(0)
     if key == InstrumentRule.ICEBERG_PARTS or key == InstrumentRule.MAX_LEVEL_ORDERS:
         highest = np.int64(LARGE)
-    elif key == InstrumentRule.PROTECTION:
+    elif key == InstrumentRule.PROTECTION or key == InstrumentRule.MAX_TRAILING:
         lowest, highest = np.int64(0), np.int64(LARGE)
     elif key == InstrumentRule.STP:
         highest = np.int64(SelfTrade.TRANSFER.value)

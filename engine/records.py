@@ -207,10 +207,8 @@ EVENT_FIELD_USE = {
         "px": "price it rested at",
         "public_ref": "slice that left",
     },
-    "EXPIRED": {
-        "qty": "quantity expired",
-        "code": "why it could not go on as it was accepted, where `reason` is none",
-    },
+    "EXPIRED": {"qty": "quantity expired", "code": "why it could not go on, reason is then 0"},
+    "TRIGGERED": {"px2": "price it waited for", "px": "limit it runs with, 0: none"},
     "BOOKED": {
         "qty": "quantity entering the book",
         "public_ref": "new slice",

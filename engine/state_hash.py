@@ -27,14 +27,16 @@ from engine.book_state import (
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
+    SETTLE_INDEX,
     SETTLING,
     TEXTS_USED,
     WORK_CURSOR,
     WORK_KIND,
+    WORK_SYMBOL,
     WORK_TOTAL,
     ShardState,
 )
-from engine.matching import WORK_CANCELS, WORK_ROWS
+from engine.matching import WORK_CANCELS, WORK_ROWS, WORK_SETTLE
 
 # Words of the header that say nothing about what comes next. NEXT_DEADLINE says when the loop looks
 # for deadlines again, and when it looked is in no journal.
@@ -80,6 +82,7 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "order_text": state.order_text[live[rows["flags"] & ORDER_TEXT != 0]],
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
         "more": state.more[live[rows["flags"] & ORDER_FULL != 0]],
+        "pending": state.pending[live[state.pending["state"][live] != 0]],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
@@ -121,8 +124,11 @@ def _texts(state: ShardState) -> dict[str, np.ndarray]:
 
 
 def _scratch(state: ShardState) -> dict[str, np.ndarray]:
-    # The rest of the list of an open work that has one.
+    # The rest of the list of an open work that has one, or of the wave it is in.
     hdr = state.hdr
+    if hdr[WORK_KIND] == WORK_SETTLE:
+        end = int(state.rules[int(hdr[WORK_SYMBOL])]["wave_count"])
+        return {"scratch": state.scratch[int(hdr[SETTLE_INDEX]) : end]}
     listed = hdr[WORK_KIND] in (WORK_CANCELS, WORK_ROWS)
     return {"scratch": state.scratch[int(hdr[WORK_CURSOR]) : int(hdr[WORK_TOTAL]) * listed]}
 
@@ -134,6 +140,7 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "order_text": _orders,
     "order_tag": _orders,
     "more": _orders,
+    "pending": _orders,
     "due": _orders,
     "free_orders": _orders,
     "levels": _levels,

@@ -154,7 +154,7 @@ def options_code(c):
         or (c["px2"] != 0 and not stop)
         or (c["qty2"] != 0 and not trailing)
         or (c["amount"] != 0 and kind != OrderType.BUDGET)
-        or (c["qty"] != 0 and kind == OrderType.BUDGET)
+        or (c["qty"] != 0 and kind == OrderType.BUDGET and tif != TimeInForce.FOK)
         or (c["expire_ts"] != 0 and tif != TimeInForce.GTD)
     )
     return np.int64(RejectCode.BAD_COMBINATION.value if bad else 0)
@@ -174,7 +174,7 @@ def new_protocol_code(c):
         return np.int64(RejectCode.BAD_FIELD.value)
     if c["symbol_id"] == 0 and c["symbol"] == 0:
         return np.int64(RejectCode.BAD_FIELD.value)
-    lowest_qty = 0 if kind == OrderType.BUDGET else 1
+    lowest_qty = 0 if kind == OrderType.BUDGET and tif != TimeInForce.FOK else 1
     if c["qty"] < lowest_qty or c["px"] < 0 or (kind == OrderType.LIMIT and c["px"] < 1):
         return np.int64(RejectCode.OUT_OF_RANGE.value)
     if options_stated(c):

@@ -34,7 +34,9 @@ class OrderOptions(TypedDict, total=False):
     post_only: bool
     id: Id | None
     tag: int | None
-    order_type: str | None  # market_to_limit; limit and market follow from the price
+    # market_to_limit, stop, stop_limit, take_profit, take_profit_limit, trailing_stop,
+    # trailing_stop_limit; limit and market follow from the price
+    order_type: str | None
     peak: Number | None  # iceberg: displayed at a time
     min_qty: Number | None  # at least so much at once, or nothing
     hidden: bool
@@ -42,6 +44,11 @@ class OrderOptions(TypedDict, total=False):
     stp: str | None  # none, expire_taker, expire_maker, expire_both, decrement, transfer
     expire_time: int | None  # nanoseconds since 1970, for gtd
     protected: bool  # market: no further than the instrument's protection
+    trigger: Number | None  # stop and take-profit: the price they wait for
+    trigger_on: str | None  # last (trade), best (opposite displayed price)
+    activation: Number | None  # trailing: the trail begins there
+    distance: Number | None  # trailing: behind the best price since
+    distance_bps: int | None  # the same in hundredths of a percent
 
 
 class ReplaceOptions(TypedDict, total=False):
@@ -51,6 +58,10 @@ class ReplaceOptions(TypedDict, total=False):
     min_qty: Number | None
     tif: str | None
     expire_time: int | None
+    trigger: Number | None
+    activation: Number | None
+    distance: Number | None
+    distance_bps: int | None
 
 
 def number_text(value: Number | None) -> str | None:
@@ -69,6 +80,7 @@ class Answer:
     failure: RingbookError | None = None
     waiter: Any = None  # AsyncClient keeps its future here
     payload: bytes = b""  # what it answers, to be sent again on a new connection
+    repeated: bool = False  # a lost connection may have sent it before
 
 
 @dataclass(slots=True, eq=False)

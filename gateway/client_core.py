@@ -17,8 +17,9 @@ behind the logon answer, whose own numbers are those of the logon itself (`_told
 
 A lost connection may be followed by another (`begin_again`). Requests that wait then are answered
 by what is resumed, if the exchange had run them; those of which nothing was heard by then did not
-run and never will, so they may be sent again (`taken_up`). Not thread safe: the wrappers see to
-that.
+run and never will, so they may be sent again (`taken_up`). That is not known of a shard which was
+not running at the logon: it tells later what was missed. A refusal by the gateway until then is no
+answer to what was sent first (`_doubt`). Not thread safe: the wrappers see to that.
 """
 
 import uuid
@@ -41,7 +42,7 @@ from gateway.client_answers import (
     of_mass,
     raise_refusal,
 )
-from gateway.client_errors import LoggedOut, ProtocolError, RingbookError
+from gateway.client_errors import LoggedOut, NetworkError, ProtocolError, RingbookError
 from gateway.client_reports import (
     Book,
     Canceled,
@@ -62,6 +63,8 @@ REPORTS_MAX: Final = 1 << 16
 LINE_BYTES_MAX: Final = 1 << 22  # a page of instruments is the longest line of all
 IDS = ("integer", "text")
 BUSY: Final = 901
+DUPLICATE: Final = 203
+UNAVAILABLE: Final = 905
 CANCEL_ON_DISCONNECT = ("none", "day", "all")
 
 T = TypeVar("T")
@@ -241,10 +244,22 @@ class ClientCore:
         if report is not None:
             answer.reports.append(report)
         if ends:
-            answer.done = True
+            answer.done, answer.failure = True, self._doubt(answer, report)
             self._waiting.remove(answer)
             return answer
         return None
+
+    def _doubt(self, answer: Answer, report: Report | None) -> RingbookError | None:
+        # What the gateway refuses of a shard that has not told yet what was missed.
+        if not (answer.repeated and isinstance(report, Rejected)) or report.seq:
+            return None
+        untold = report.code == UNAVAILABLE and report.shard in self._stated
+        if not untold and not (report.code == DUPLICATE and self._stated):
+            return None
+        return NetworkError(
+            "the shard of this request is not back yet: whether it ran before the connection was"
+            " lost, its reports will tell"
+        )
 
     # ----------------------------------------------------------------------------- bytes out
     def take_output(self) -> bytes:
@@ -266,6 +281,8 @@ class ClientCore:
         requests wait behind them. Until `taken_up` or `connection_lost`.
         """
         self.closed, self.suspended = self.closed or error, True
+        for answer in self._waiting:
+            answer.repeated = True
 
     def begin_again(self, *, resume: bool = True) -> None:
         """A new connection takes the place of the old one; `log_on` is next."""
@@ -315,6 +332,11 @@ class ClientCore:
         stp: str | None = None,
         expire_time: int | None = None,
         protected: bool = False,
+        trigger: Number | None = None,
+        trigger_on: str | None = None,
+        activation: Number | None = None,
+        distance: Number | None = None,
+        distance_bps: int | None = None,
     ) -> Line:
         """Give a new order as a line; takes the next client id where none is given. Options as in
         `OrderOptions`.
@@ -340,6 +362,11 @@ class ClientCore:
             "stp": stp,
             "expire_time": expire_time,
             "protected": protected or None,
+            "trigger": number_text(trigger),
+            "trigger_on": trigger_on,
+            "activation": number_text(activation),
+            "distance": number_text(distance),
+            "distance_bps": distance_bps,
         }
 
     def _request(self, line: Line, takes: Takes) -> Request:
@@ -400,6 +427,10 @@ class ClientCore:
         min_qty: Number | None = None,
         tif: str | None = None,
         expire_time: int | None = None,
+        trigger: Number | None = None,
+        activation: Number | None = None,
+        distance: Number | None = None,
+        distance_bps: int | None = None,
     ) -> Conversation[Order]:
         """Change price, total quantity or options of one order."""
         line = {
@@ -411,6 +442,10 @@ class ClientCore:
             "min_qty": number_text(min_qty),
             "tif": tif,
             "expire_time": expire_time,
+            "trigger": number_text(trigger),
+            "activation": number_text(activation),
+            "distance": number_text(distance),
+            "distance_bps": distance_bps,
         }
         answer = yield self._request(line, self._of_target(target, Replaced, Canceled))
         raise_refusal(answer)

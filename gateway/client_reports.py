@@ -45,6 +45,7 @@ class Report:
     receipt: tuple[int, ...]
     shown: Decimal | None  # displayed quantity, where it is less than `leaves`
     peak: Decimal | None  # of an iceberg
+    trigger: Decimal | None  # price that an order waited for (Triggered)
     prevented: Decimal  # lost to orders of one's own account so far (Status)
     stp: str  # mode of a prevented self-trade,
     other_order_id: int  # and the order that was met
@@ -101,6 +102,10 @@ class Prevented(Report):
     """The order met one of its own account; `qty` is what it lost by that."""
 
 
+class Triggered(Report):
+    """The price came that the order waited for: it runs now, with limit `price` if it has one."""
+
+
 class Status(Report):
     """Where an order stands."""
 
@@ -112,8 +117,8 @@ class Summary(Report):
 REPORT_TYPES: dict[str, type[Report]] = {
     kind.__name__.lower(): kind
     for kind in (
-        Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Refreshed, Prevented, Status,
-        Summary,
+        Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Refreshed, Prevented,
+        Triggered, Status, Summary,
     )
 }  # fmt: skip
 
@@ -133,7 +138,7 @@ def decimal_of(value: Any) -> Decimal:
 def report_of(line: dict[str, Any]) -> Report:
     """Make the report object of one decoded line."""
     get = line.get
-    price, shown, peak = get("price"), get("shown"), get("peak")
+    price, shown, peak, trigger = (get(key) for key in ("price", "shown", "peak", "trigger"))
     kind = get("type", "")
     return REPORT_TYPES.get(kind, Report)(
         type=kind,
@@ -160,6 +165,7 @@ def report_of(line: dict[str, Any]) -> Report:
         receipt=tuple(get("receipt", ())),
         shown=None if shown is None else decimal_of(shown),
         peak=None if peak is None else decimal_of(peak),
+        trigger=None if trigger is None else decimal_of(trigger),
         prevented=decimal_of(get("prevented", 0)),
         stp=get("stp", ""),
         other_order_id=get("other_order_id", 0),

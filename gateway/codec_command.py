@@ -43,7 +43,9 @@ from gateway.state import (
     C_ORDER_TYPE,
     C_PEAK,
     C_PX,
+    C_PX2,
     C_QTY,
+    C_QTY2,
     C_RECEIPT_TS,
     C_SESSION,
     C_SHARD,
@@ -307,6 +309,8 @@ def session_admits(words, ctrl, row):
         return False
     if words[shard_row + S_UP] == 0 or shard_room(words, ctrl, shard_row) <= 0:
         return False
+    if words[row + R_SHARDS + 2 * words[C_SHARD]] == 0:  # up, but it has not opened the session yet
+        return False
     bucket = R_CANCEL_TAT if words[C_KIND] == KIND_CANCEL else R_ORDER_TAT
     return bucket_take(words, row, bucket, words[C_RECEIPT_TS])
 
@@ -338,6 +342,8 @@ def command_fill(words, record):
 def options_fill(words, record):
     """Options of the full rules, which the fast path leaves to Python."""
     record["stp"] = words[C_STP]
+    record["px2"] = words[C_PX2]
+    record["qty2"] = words[C_QTY2]
     record["peak"] = words[C_PEAK]
     record["min_qty"] = words[C_MIN_QTY]
     record["expire_ts"] = words[C_EXPIRE_TS]

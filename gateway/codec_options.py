@@ -11,6 +11,13 @@ from collections.abc import Iterator
 
 from engine.records import UNSTATED, CommandFlag, OrderType, RejectCode, TimeInForce
 from gateway.codec_fields import INT64_MAX, Request, integer_of, listed_of, truth_of
+from gateway.codec_stops import (
+    STOP_CHANGES,
+    STOP_OPTIONS,
+    stop_changes,
+    stop_misfits,
+    stop_options,
+)
 from gateway.codec_tables import NEW_TYPES, ORDER_TYPES, SELF_TRADES, TIFS
 from gateway.state import (
     C_EXPIRE_TS,
@@ -23,11 +30,12 @@ from gateway.state import (
     C_TIF,
 )
 
-NEW_OPTIONS = frozenset(
-    {"post_only", "slide", "hidden", "peak", "min_qty", "protected", "stp", "expire_time"}
-)
-REPLACE_OPTIONS = frozenset({"peak", "min_qty", "expire_time"})
+NEW_OPTIONS = STOP_OPTIONS | {
+    "post_only", "slide", "hidden", "peak", "min_qty", "protected", "stp", "expire_time"
+}  # fmt: skip
+REPLACE_OPTIONS = STOP_CHANGES | {"peak", "min_qty", "expire_time"}
 LIMITED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.TAKE_PROFIT_LIMIT})
+PRICED = LIMITED | {OrderType.TRAILING_STOP_LIMIT}
 IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 EXPIRING = frozenset({TimeInForce.DAY, TimeInForce.GTD})
 AUCTION = frozenset({TimeInForce.AT_OPEN, TimeInForce.AT_CLOSE, TimeInForce.GOOD_FOR_AUCTION})
@@ -65,18 +73,19 @@ def new_options(request: Request) -> None:
         if "post_only" in keys and not flags & CommandFlag.POST_ONLY:
             request.refuse(RejectCode.BAD_COMBINATION, "slide is an option of post_only orders")
         flags |= CommandFlag.SLIDE | CommandFlag.POST_ONLY
-    words[C_FLAGS] = flags
-    if words[C_ORDER_TYPE] == OrderType.LIMIT and "price" not in keys:
+    words[C_FLAGS] = flags | stop_options(request)
+    if words[C_ORDER_TYPE] in PRICED and "price" not in keys:
         request.refuse(RejectCode.BAD_FIELD, "price is missing")
     if words[C_TIF] == TimeInForce.GTD and "expire_time" not in keys:
         request.refuse(RejectCode.BAD_FIELD, "expire_time is missing: a gtd order names its end")
-    for text in _misfits(request):
+    for text in (*_misfits(request), *stop_misfits(request)):
         request.refuse(RejectCode.BAD_COMBINATION, text)
 
 
 def replace_options(request: Request) -> None:
     """Words of what a replace may change beside price and quantities."""
     request.words[C_EXPIRE_TS] = expire_time_of(request)
+    request.words[C_FLAGS] = stop_changes(request)
     if "expire_time" in request.keys and request.words[C_TIF] not in (UNSTATED, TimeInForce.GTD):
         request.refuse(RejectCode.BAD_COMBINATION, "expire_time is for gtd orders")
 

@@ -84,10 +84,11 @@ TRADE_KEY, ROLE_KEY, STATE_KEY, REASON_KEY = (
     literal(',"state":'),
     literal(',"reason":'),
 )
-SHOWN_KEY, PEAK_KEY, PREVENTED_KEY = (
+SHOWN_KEY, PEAK_KEY, PREVENTED_KEY, TRIGGER_KEY = (
     literal(',"shown":'),
     literal(',"peak":'),
     literal(',"prevented":'),
+    literal(',"trigger":'),
 )
 STP_KEY, OTHER_KEY = literal(',"stp":'), literal(',"other_order_id":')
 REF_KEY, OLD_REF_KEY, CODE_KEY = literal(',"ref":'), literal(',"old_ref":'), literal(',"code":')
@@ -113,7 +114,7 @@ def _kinds(*kinds: EventKind) -> int:
 _K = EventKind
 ORDER_KINDS = _kinds(
     _K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS,
-    _K.REFRESHED, _K.PREVENTED,
+    _K.REFRESHED, _K.PREVENTED, _K.TRIGGERED,
 )  # fmt: skip
 # What tells how much of an order is displayed; `shows` has the exceptions.
 SHOWN_KINDS = _kinds(_K.BOOKED, _K.REFRESHED, _K.STATUS, _K.REPLACED, _K.FILL, _K.PREVENTED)
@@ -122,7 +123,11 @@ TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
 REASON_KINDS = _kinds(_K.CANCELED, _K.EXPIRED, _K.ACCOUNT, _K.SUMMARY)  # that of a page has none
 SPECIAL_KINDS = _kinds(_K.ACCOUNT, _K.LISTED)
 KIND_FILL, KIND_STATUS, KIND_REJECTED = int(_K.FILL), int(_K.STATUS), int(_K.REJECTED)
-KIND_PREVENTED, KIND_EXPIRED = int(_K.PREVENTED), int(_K.EXPIRED)
+KIND_PREVENTED, KIND_TRIGGERED, KIND_EXPIRED = (
+    int(_K.PREVENTED),
+    int(_K.TRIGGERED),
+    int(_K.EXPIRED),
+)
 KIND_SUMMARY, KIND_ACCOUNT, KIND_REPLACED, KIND_LISTED = (
     int(_K.SUMMARY),
     int(_K.ACCOUNT),
@@ -239,7 +244,11 @@ def put_order(out, p, event, words, row):
     px = np.int64(event["px"])
     if px > 0:
         p = put_decimal(out, put(out, p, PRICE_KEY), px, tick, tick_decimals)
-    p = put_decimal(out, put(out, p, QTY_KEY), np.int64(event["qty"]), lot, lot_decimals)
+    if kind == KIND_TRIGGERED:
+        trigger = np.int64(event["px2"])
+        p = put_decimal(out, put(out, p, TRIGGER_KEY), trigger, tick, tick_decimals)
+    else:
+        p = put_decimal(out, put(out, p, QTY_KEY), np.int64(event["qty"]), lot, lot_decimals)
     p = put_decimal(out, put(out, p, LEAVES_KEY), np.int64(event["leaves"]), lot, lot_decimals)
     p = put_decimal(out, put(out, p, FILLED_KEY), np.int64(event["cum"]), lot, lot_decimals)
     return put_extent(out, p, event, lot, lot_decimals)
@@ -249,7 +258,6 @@ def put_order(out, p, event, words, row):
 def put_particulars(out, p, event):
     """What only some kinds say."""
     kind = np.int64(event["kind"])
-    failed = kind == KIND_EXPIRED and event["code"] != 0  # it could not go on as it was accepted
     if kind == KIND_FILL:
         p = put_integer(out, put(out, p, TRADE_KEY), event["trade_id"])
         p = put_name(out, put(out, p, ROLE_KEY), ROLE_NAMES + np.int64(event["role"]))
@@ -258,7 +266,7 @@ def put_particulars(out, p, event):
     elif kind == KIND_PREVENTED:
         p = put_name(out, put(out, p, STP_KEY), STP_NAMES + np.int64(event["stp"]))
         p = put_integer(out, put(out, p, OTHER_KEY), event["amount"])
-    elif kind == KIND_REJECTED or failed:
+    elif kind == KIND_REJECTED or (kind == KIND_EXPIRED and event["code"] != 0):
         p = put_refusal(out, put(out, p, CODE_KEY), np.int64(event["code"]))
     elif kind == KIND_SUMMARY:
         p = put_integer(out, put(out, p, COUNT_KEY), np.int64(event["qty"]))
@@ -267,7 +275,9 @@ def put_particulars(out, p, event):
     elif kind == KIND_ACCOUNT:
         p = put_integer(out, put(out, p, LOGON_KEY), event["amount"])
         p = put_integer(out, put(out, p, LAST_ID_KEY), event["client_order_id"])
-    if (REASON_KINDS >> kind) & 1 and not failed and (kind != KIND_SUMMARY or event["reason"] != 0):
+    # An order that cannot go on as it was accepted expires with the code that says why.
+    told = kind == KIND_EXPIRED and event["code"] != 0
+    if (REASON_KINDS >> kind) & 1 and not told and (kind != KIND_SUMMARY or event["reason"] != 0):
         p = put_name(out, put(out, p, REASON_KEY), REASON_NAMES + np.int64(event["reason"]))
     if event["public_ref"] != 0:
         p = put_integer(out, put(out, p, REF_KEY), event["public_ref"])

@@ -70,7 +70,9 @@ from gateway.state import (
     C_ORDER_TYPE,
     C_PEAK,
     C_PX,
+    C_PX2,
     C_QTY,
+    C_QTY2,
     C_SIDE,
     C_SYMBOL,
     C_SYMBOL_ID,
@@ -88,6 +90,7 @@ TAG_MAX = 2**32 - 1
 PAGE_ROWS_MAX = 500
 ID_KEYS = ("id", "order_id", "target_id")
 _QUANTITIES = (("qty", C_QTY), ("peak", C_PEAK), ("min_qty", C_MIN_QTY))
+_PRICES = (("price", C_PX), ("trigger", C_PX2), ("activation", C_PX2), ("distance", C_QTY2))
 _ORDER = frozenset({"type", "account", "session", "shard", "symbol"})
 BELONGS: dict[int, frozenset[str]] = {
     NEW: _ORDER | NEW_OPTIONS | {"id", "side", "qty", "price", "tif", "order_type", "tag"},
@@ -179,13 +182,17 @@ def _price_qty(request: Request, context: Context, name: str | None) -> None:
     tick = context.directory.get(str(name), Y_TICK) if known else template.tick_units
     lot = context.directory.get(str(name), Y_LOT) if known else template.lot_units
     off_tick, off_lot = RejectCode.OFF_TICK, RejectCode.OFF_LOT
-    request.words[C_PX] = _steps(request, "price", tick, off_tick, "tick")
+    for key, word in _PRICES:
+        if key in request.keys:
+            request.words[word] = _steps(request, key, tick, off_tick, "tick")
     for key, word in _QUANTITIES:
         request.words[word] = _steps(request, key, lot, off_lot, "lot")
     if not known and context.config.unknown_symbol == "reject":
         # The shard is to say 301: no tick is known, so no price can be off it.
         request.refusals = [r for r in request.refusals if r.code not in (off_tick, off_lot)]
-        request.words[C_PX] = 1 if "price" in request.keys else 0
+        for key, word in _PRICES:
+            if key in request.keys:
+                request.words[word] = 1
         for key, word in _QUANTITIES:
             request.words[word] = 1 if key in request.keys else 0
         request.words[C_QTY] = 1

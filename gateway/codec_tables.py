@@ -49,6 +49,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     "peak": ("peak",),
     "min_qty": ("min_qty",),
     "protected": ("protected",),
+    "trigger": ("trigger",),
+    "trigger_on": ("trigger_on",),
+    "activation": ("activation",),
+    "distance": ("distance",),
+    "distance_bps": ("distance_bps",),
     "stp": ("stp",),
     "expire_time": ("expire_time",),
     "tag": ("tag",),
@@ -71,7 +76,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 CANONICAL = {spelling: key for key, spellings in KEYS.items() for spelling in spellings}
 
-# Values of `type`; limit, market and market_to_limit are new orders of that type.
+# Values of `type`; those that name an order type are new orders of it.
 NEW, LIMIT, MARKET, CANCEL, REPLACE = 1, 2, 3, 4, 5
 (
     MASS_CANCEL,
@@ -86,6 +91,9 @@ NEW, LIMIT, MARKET, CANCEL, REPLACE = 1, 2, 3, 4, 5
     LIMITS,
 ) = 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 MARKET_TO_LIMIT = 16
+STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_LIMIT = (
+    17, 18, 19, 20, 21, 22
+)  # fmt: skip
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
@@ -93,16 +101,23 @@ TYPES = {
     "logon": LOGON, "logout": LOGOUT, "heartbeat": HEARTBEAT, "test_request": TEST_REQUEST,
     "order": ORDER,
     "open_orders": OPEN_ORDERS, "book": BOOK, "instruments": INSTRUMENTS, "limits": LIMITS,
+    "stop": STOP, "stop_limit": STOP_LIMIT, "take_profit": TAKE_PROFIT,
+    "take_profit_limit": TAKE_PROFIT_LIMIT,
+    "trailing_stop": TRAILING_STOP, "trailing_stop_limit": TRAILING_STOP_LIMIT,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 NEW_TYPES = {
-    LIMIT: OrderType.LIMIT, MARKET: OrderType.MARKET, MARKET_TO_LIMIT: OrderType.MARKET_TO_LIMIT
+    LIMIT: OrderType.LIMIT, MARKET: OrderType.MARKET, MARKET_TO_LIMIT: OrderType.MARKET_TO_LIMIT,
+    STOP: OrderType.STOP, STOP_LIMIT: OrderType.STOP_LIMIT,
+    TAKE_PROFIT: OrderType.TAKE_PROFIT, TAKE_PROFIT_LIMIT: OrderType.TAKE_PROFIT_LIMIT,
+    TRAILING_STOP: OrderType.TRAILING_STOP, TRAILING_STOP_LIMIT: OrderType.TRAILING_STOP_LIMIT,
 }  # fmt: skip
 NEW_KINDS = frozenset({NEW, *NEW_TYPES})
 FAST_TYPES = ("new", "limit", "market", "cancel", "replace")
 SIDES = {"buy": 0, "b": 0, "bid": 0, "sell": 1, "s": 1, "ask": 1}
 TIFS = {member.name.lower(): int(member) for member in TimeInForce}
 ORDER_TYPES = {member.name.lower(): int(member) for member in OrderType}
+TRIGGERS = {"last": 0, "best": 1}
 SELF_TRADES = {m.name.lower(): int(m) for m in SelfTrade if m is not SelfTrade.DEFAULT}
 FAST_TIFS = ("gtc", "ioc", "fok")
 FAST_ORDER_TYPES = ("limit", "market")

@@ -95,8 +95,10 @@ C_SESSION, C_LOGON, C_ACCOUNT, C_ROW = 111, 112, 113, 114
 C_AMOUNT = 115  # from here on only what Python pushes has any
 C_STP, C_PEAK, C_MIN_QTY, C_EXPIRE_TS = 116, 117, 118, 119
 C_TEXT = 120  # 5 words hold the 36 bytes
-C_END = C_TEXT + -(-CLIENT_TEXT_BYTES // 8)
+C_PX2, C_QTY2 = 125, 126
+C_END = C_QTY2 + 1
 HEADER_WORDS = 128
+assert C_TEXT + -(-CLIENT_TEXT_BYTES // 8) <= C_PX2
 assert C_END <= HEADER_WORDS
 
 # ------------------------------------------------------------------------------- rows

@@ -64,6 +64,7 @@ _HOME |= dict.fromkeys(
         "Fill",
         "Refreshed",
         "Prevented",
+        "Triggered",
         "Status",
         "Summary",
         "Order",

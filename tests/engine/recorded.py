@@ -29,7 +29,7 @@ from engine.records import EVENT, EVENT_SLOT
 from engine.step import step_batch, work_batch
 from tests.model.compare import Pair
 from tests.model.flow import TEMPLATE, World
-from tests.model.full_flow import KERNEL, FullFlow, draw_full_world, full_instruments
+from tests.model.full_flow import FEATURES, FullFlow, draw_full_world, full_instruments
 
 RING = 1 << 12
 
@@ -47,7 +47,7 @@ def recorded(seed: int, count: int) -> tuple[World, np.ndarray]:
         return step(commands)
 
     pair.engine.step = step_and_take  # type: ignore[method-assign]
-    flow = FullFlow(seed, world, pair.model, KERNEL)  # what the kernel has of the model
+    flow = FullFlow(seed, world, pair.model, FEATURES)
     for number in range(count):
         pair.apply(flow.next())
         if number % 64 == 63:

@@ -17,9 +17,8 @@ from engine.records import CommandKind, EventKind, Reason, RejectCode
 from tests.conftest import BASE_SEED
 from tests.model.compare import KEPT, MOVED, MOVED_INTO_TRADE, Pair
 from tests.model.flow import TEMPLATE
-from tests.model.full_flow import KERNEL, FullFlow, draw_full_world, full_instruments
+from tests.model.full_flow import FEATURES, FullFlow, draw_full_world, full_instruments
 
-FEATURES = KERNEL
 PIECES, PIECES_EVERYWHERE = 10, 2  # the latter run in every flavour
 OPS = 40_000 if JIT_DISABLED else int(os.environ.get("RINGBOOK_FULL_OPS", "300_000"))
 WORLD_OPS, CHECK_EVERY, BATCH = 1000, 50, 8
@@ -54,6 +53,16 @@ VISITED: tuple[object, ...] = (
     (RejectCode.LEVELS_FULL, CommandKind.NEW),
     (RejectCode.LEVELS_FULL, CommandKind.REPLACE),
     (RejectCode.WALK_TOO_LONG, CommandKind.NEW),
+    (RejectCode.BUDGET, CommandKind.NEW),
+    (EventKind.TRIGGERED, CommandKind.NEW),
+    (EventKind.TRIGGERED, CommandKind.REPLACE),
+    (EventKind.TRIGGERED, CommandKind.CANCEL),
+    ("expired", RejectCode.WOULD_TRADE),
+    ("expired", RejectCode.LEVELS_FULL),
+    (RejectCode.TRIGGER_TRUE, CommandKind.NEW),
+    (RejectCode.TRIGGER_TRUE, CommandKind.REPLACE),
+    (RejectCode.CAP_REQUIRED, CommandKind.NEW),
+    (RejectCode.TOO_MANY, CommandKind.NEW),
     (EventKind.LISTED, CommandKind.SET_RULE),
     (RejectCode.BAD_FIELD, CommandKind.SET_RULE),
     (RejectCode.OUT_OF_RANGE, CommandKind.SET_RULE),

@@ -117,6 +117,21 @@ def test_source_closure_sees_imports_inside_functions(
     assert second in source_closure(first)
 
 
+@pytest.mark.flavour
+@pytest.mark.nojit
+def test_a_library_is_a_source_of_its_callers_only_where_it_is_not_compiled_apart() -> None:
+    step, rules = (
+        source_closure(ROOT / "engine" / f"{name}.py") for name in ("step", "full_rules")
+    )
+    inside = {
+        ROOT / "engine" / f"{name}.py" for name in ("full_rules", "full_match", "full_orders")
+    }
+    assert inside <= rules
+    assert not inside & step if jit.APART else inside <= step
+    shared = {ROOT / "engine" / f"{name}.py" for name in ("book_state", "full_numbers", "codes")}
+    assert shared <= step & rules
+
+
 def test_cache_key_names_file_and_flavour(monkeypatch: pytest.MonkeyPatch) -> None:
     path = ROOT / "engine" / "command_ring.py"
     keys = []

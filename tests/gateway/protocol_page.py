@@ -45,6 +45,7 @@ STEP_1 = (
     EventKind.FILL,
     EventKind.REFRESHED,
     EventKind.PREVENTED,
+    EventKind.TRIGGERED,
     EventKind.STATUS,
     EventKind.SUMMARY,
     EventKind.ACCOUNT,
@@ -59,7 +60,8 @@ PARTICULARS = {
     EventKind.ACCOUNT: "logon last_id reason",
     EventKind.BOOKED: "ref old_ref",
     EventKind.CANCELED: "reason ref",
-    EventKind.EXPIRED: "code reason text ref",
+    EventKind.EXPIRED: "reason code text ref",
+    EventKind.TRIGGERED: "",
     EventKind.REPLACED: "kept ref old_ref",
     EventKind.ACCEPTED: "",
 }
@@ -73,6 +75,7 @@ HAPPENED = {
     EventKind.FILL: "a trade; `role` says maker or taker",
     EventKind.REFRESHED: "an iceberg shows its next slice, `qty`, at the back of its level",
     EventKind.PREVENTED: "an order met one of its own account; `qty` is what both lost by that",
+    EventKind.TRIGGERED: "the price came that an order waited for; it runs now, with limit `price`",
     EventKind.STATUS: "where an order stands",
     EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
     EventKind.ACCOUNT: "a session of the account opened or closed",
@@ -102,7 +105,8 @@ def reports() -> str:
         fields = ["side"] if ORDER_KINDS >> kind & 1 else []
         fields += ["order_type", "tif"] if TERMS_KINDS >> kind & 1 else []
         fields += ["price"] if ORDER_KINDS >> kind & 1 and kind is not EventKind.PREVENTED else []
-        fields += ["qty", "leaves", "filled"] if ORDER_KINDS >> kind & 1 else []
+        sized = ["trigger" if kind is EventKind.TRIGGERED else "qty", "leaves", "filled"]
+        fields += sized if ORDER_KINDS >> kind & 1 else []
         fields += ["shown"] if SHOWN_KINDS >> kind & 1 else []
         fields += ["peak"] if PEAK_KINDS >> kind & 1 else []
         fields += PARTICULARS[kind].split()

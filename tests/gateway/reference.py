@@ -22,6 +22,7 @@ from gateway.errors import SENTENCES
 ORDER_EVENTS = {
     EventKind.ACCEPTED, EventKind.REPLACED, EventKind.CANCELED, EventKind.EXPIRED,
     EventKind.BOOKED, EventKind.FILL, EventKind.STATUS, EventKind.REFRESHED, EventKind.PREVENTED,
+    EventKind.TRIGGERED,
 }  # fmt: skip
 
 
@@ -101,12 +102,17 @@ def report(
             made["tif"] = TimeInForce(event["tif"]).name.lower()
         if event["px"] > 0:
             made["price"] = decimal_of(event["px"], tick)
+        if kind is EventKind.TRIGGERED:
+            made["trigger"] = decimal_of(event["px2"], tick)
         for key, field in (("qty", "qty"), ("leaves", "leaves"), ("filled", "cum")):
+            if kind is EventKind.TRIGGERED and key == "qty":
+                continue
             made[key] = decimal_of(event[field], lot)
         made |= _extent(event, kind, lot)
     made |= _particulars(event, kind)
-    if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT):
-        made.setdefault("reason", Reason(event["reason"]).name.lower())
+    told = kind is EventKind.EXPIRED and event["code"]
+    if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT) and not told:
+        made["reason"] = Reason(event["reason"]).name.lower()
     if event["public_ref"]:
         made["ref"] = int(event["public_ref"])
     if event["old_ref"]:

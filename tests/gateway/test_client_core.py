@@ -22,7 +22,9 @@ from gateway.client_errors import (
     DuplicateOrderId,
     ExchangeBusy,
     ExchangeError,
+    ExchangeNotAvailable,
     InvalidOrder,
+    NetworkError,
     OrderNotFound,
     ProtocolError,
     RingbookError,
@@ -352,6 +354,49 @@ def test_n4_only_what_nobody_has_heard_of_is_sent_again() -> None:
         b'{"type":"accepted","seq":3,"shard":0,"id":42,"order_id":2,"session":"main"}\n'
     )
     assert desk.core.taken_up() == payloads[2] + fourth
+
+
+def again_without_shard_1() -> Desk:
+    """A connection was lost with an order under way; shard 1 is not running at the next logon."""
+    desk = logged_on(shards=2)
+    order(desk)
+    lost, desk.talk = desk.talk, None
+    desk.core.suspend(ConnectionLost("gone"))
+    desk.core.begin_again()
+    desk.ask(desk.core.log_on())
+    desk.say(type="logon", shards=2, last_id=40, seq={"0": 1}, request=desk.mark)
+    assert b'"id":41' in desk.core.taken_up()
+    desk.talk = lost
+    return desk
+
+
+REFUSED = {"type": "rejected", "seq": 0, "session": "main", "id": 41, "last": True}
+
+
+@pytest.mark.parametrize("more", [{"code": 905, "shard": 1}, {"code": 203}])
+def test_n4_refusal_of_a_repetition_tells_nothing_of_what_ran_on_a_shard_that_is_not_back(
+    more: dict[str, int],
+) -> None:
+    desk = again_without_shard_1()
+    with pytest.raises(NetworkError, match="not back yet"):
+        desk.say(**REFUSED, **more)
+
+
+def test_n4_refusal_of_a_repetition_is_believed_of_a_shard_that_has_told_all() -> None:
+    desk = again_without_shard_1()
+    with pytest.raises(ExchangeNotAvailable):
+        desk.say(**REFUSED, code=905, shard=0)
+    desk = again_without_shard_1()
+    desk.say(type="logon", shards=2, last_id=40, seq={"0": 1, "1": 1})
+    with pytest.raises(DuplicateOrderId):
+        desk.say(**REFUSED, code=203)
+
+
+def test_n4_refusal_of_what_was_sent_once_is_believed() -> None:
+    desk = again_without_shard_1()
+    order(desk)
+    with pytest.raises(ExchangeNotAvailable):
+        desk.say(**(REFUSED | {"id": 42}), code=905, shard=1)
 
 
 def test_missing_numbers_are_gaps_per_shard() -> None:

@@ -42,11 +42,14 @@ def test_options_are_sent_as_the_page_has_them() -> None:
     line = core.order_line(
         "GOLD", "buy", 10, "12.50", tif="gtd", peak=Decimal("2.50"), min_qty=1, hidden=True,
         slide=True, stp="decrement", expire_time=5, protected=True, order_type="limit",
+        trigger="12.60", trigger_on="best", activation=13, distance="0.05", distance_bps=20,
     )  # fmt: skip
     assert orjson.loads(core.encode(line)) == {
         "type": "new", "symbol": "GOLD", "side": "buy", "qty": "10", "price": "12.50", "id": 1,
         "order_type": "limit", "tif": "gtd", "peak": "2.50", "min_qty": "1", "hidden": True,
         "slide": True, "stp": "decrement", "expire_time": 5, "protected": True,
+        "trigger": "12.60", "trigger_on": "best", "activation": "13", "distance": "0.05",
+        "distance_bps": 20,
     }  # fmt: skip
     sent = next(
         core.replace(target_line(7, None, "GOLD", None), peak=3, min_qty="2", tif="day")
@@ -134,3 +137,15 @@ def test_report_of_another_order_changes_nothing() -> None:
 def test_instrument_tells_its_rules() -> None:
     assert InstrumentInfo.of({"symbol": "GOLD", "rules": "full"}).rules == "full"
     assert ringbook.Prevented is Prevented
+
+
+def test_stop_is_followed_from_its_wait_to_the_book() -> None:
+    terms = {"price": "12.50", "order_type": "stop_limit", "tif": "gtc"}
+    order = Order.of([told("accepted", 25, 25, last=True, **terms)])
+    assert standing(order) == ("open", 25, 0, 0, 0)
+    line = {"type": "triggered", "seq": 2, "leaves": "25", "filled": "0", "trigger": "12.60"}
+    triggered = report_of(line | OWN)
+    assert isinstance(triggered, ringbook.Triggered)
+    assert triggered.trigger == Decimal("12.60")
+    order = order.follow(triggered).follow(told("booked", 25, 25, ref=1, last=True))
+    assert (standing(order), order.amount) == (("open", 25, 0, 0, 25), 25)

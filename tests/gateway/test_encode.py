@@ -51,6 +51,7 @@ PLAIN_KINDS = (
     EventKind.ACCEPTED, EventKind.REJECTED, EventKind.REPLACED, EventKind.CANCELED,
     EventKind.EXPIRED, EventKind.BOOKED,
     EventKind.FILL, EventKind.STATUS, EventKind.SUMMARY, EventKind.REFRESHED, EventKind.PREVENTED,
+    EventKind.TRIGGERED,
 )  # fmt: skip
 NAMES = {1: "main", 2: "second", 3: 'q"\\', 4: ""}
 BIG = 2**63 - 1

@@ -195,6 +195,25 @@ def test_p2_open_that_found_no_room_is_sent_when_there_is_some(three: LogBench) 
     assert kinds(three.say(client, order(1))) == ["accepted", "booked"]
 
 
+def test_p2_order_before_a_returned_shard_has_opened_the_session_is_refused_not_lost(
+    three: LogBench,
+) -> None:
+    """The shard would take it for somebody else's, and tell nobody."""
+    shard = shard_of(three)
+    three.exchange.up[shard] = False
+    three.desk.tick()
+    client = three.log_on()
+    three.exchange.up[shard] = True
+    three.desk.tick()  # SESSION_OPEN is in the ring
+    three.feed(client, orjson.dumps(order(1)) + b"\n")
+    (refusal,) = three.heard(client)
+    assert (refusal["code"], refusal["id"], refusal["shard"]) == (RejectCode.UNAVAILABLE, 1, shard)
+    three.settle()
+    assert kinds(three.heard(client)) == ["logon"]
+    assert sent(three, CommandKind.NEW) == []
+    assert kinds(three.say(client, order(2))) == ["accepted", "booked"]
+
+
 def test_p2_reports_between_crash_and_return_are_not_lost(three: LogBench) -> None:
     client = three.log_on()
     shard = shard_of(three)

@@ -20,6 +20,9 @@ from gateway.state import (
     C_MIN_QTY,
     C_ORDER_TYPE,
     C_PEAK,
+    C_PX,
+    C_PX2,
+    C_QTY2,
     C_STP,
     C_TIF,
 )
@@ -84,6 +87,28 @@ def request(bench: Bench, line: dict[str, Any]) -> Request:
             {"order_type": "Market_To_Limit", "price": None},
             {C_ORDER_TYPE: OrderType.MARKET_TO_LIMIT},
         ),
+        (
+            {"type": "stop", "price": None, "trigger": "12.60"},
+            {C_ORDER_TYPE: OrderType.STOP, C_PX2: 1260, C_QTY2: 0, C_FLAGS: 0},
+        ),
+        (
+            {"order_type": "stop_limit", "trigger": 12.6, "trigger_on": "Best", "peak": 5},
+            {
+                C_ORDER_TYPE: OrderType.STOP_LIMIT,
+                C_PX: 1250,
+                C_PX2: 1260,
+                C_FLAGS: CommandFlag.TRIGGER_BEST,
+            },
+        ),
+        ({"type": "take_profit_limit", "trigger": "12", "trigger_on": "last"}, {C_PX2: 1200}),
+        (
+            {"type": "trailing_stop", "distance": "0.05", "activation": "13"},
+            {C_ORDER_TYPE: OrderType.TRAILING_STOP, C_PX2: 1300, C_QTY2: 5, C_FLAGS: 0},
+        ),
+        (
+            {"type": "trailing_stop_limit", "distance_bps": 150, "tif": "ioc"},
+            {C_PX: 1250, C_PX2: 0, C_QTY2: 150, C_FLAGS: CommandFlag.DISTANCE_BPS},
+        ),
         ({}, {C_STP: SelfTrade.DEFAULT, C_PEAK: 0, C_MIN_QTY: 0, C_EXPIRE_TS: 0, C_FLAGS: 0}),
         *(
             ({"stp": mode.name.lower()}, {C_STP: mode})
@@ -97,13 +122,16 @@ def test_option_of_a_new_order_is_read(
 ) -> None:
     made = request(shared, ORDER | more)
     assert made.refusals == []
-    assert {word: made.words[word] for word in words} == words
+    assert {word: made.words.get(word, 0) for word in words} == words
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"peak": 4}, {C_PEAK: 4}),
+        ({"trigger": "12.60"}, {C_PX2: 1260}),
+        ({"activation": "12.60", "distance": 1}, {C_PX2: 1260, C_QTY2: 100, C_FLAGS: 0}),
+        ({"distance_bps": 9}, {C_QTY2: 9, C_FLAGS: CommandFlag.DISTANCE_BPS}),
         ({"min_qty": 2, "qty": 9}, {C_MIN_QTY: 2}),
         ({"expire_time": END}, {C_EXPIRE_TS: END}),
         ({"expire_time": END, "tif": "gtd"}, {C_EXPIRE_TS: END, C_TIF: TimeInForce.GTD}),
@@ -116,7 +144,7 @@ def test_option_of_a_replace_is_read(
 ) -> None:
     made = request(shared, REPLACE | more)
     assert made.refusals == []
-    assert {word: made.words[word] for word in words} == words
+    assert {word: made.words.get(word, 0) for word in words} == words
 
 
 FIELD, RANGE, FIT = RejectCode.BAD_FIELD, RejectCode.OUT_OF_RANGE, RejectCode.BAD_COMBINATION
@@ -162,6 +190,31 @@ BAD: list[tuple[dict[str, Any], RejectCode, str]] = [
     ({"type": "market_to_limit", "price": None, "min_qty": 1}, FIT, "min_qty is for limit and"),
     ({"type": "market_to_limit", "price": None, "order_type": "limit"}, FIELD, "already"),
     ({"type": "market_to_limit", "price": None, "peak": 2}, FIT, "peak is for orders that"),
+    ({"type": "stop", "price": None}, FIELD, "trigger is missing"),
+    ({"type": "stop_limit", "trigger": 12, "price": None}, FIELD, "price is missing"),
+    ({"type": "trailing_stop"}, FIELD, "distance is missing"),
+    ({"type": "trailing_stop_limit", "distance": 1, "price": None}, FIELD, "price is missing"),
+    ({"type": "stop", "price": None, "trigger": "high"}, FIELD, "trigger must be a decimal"),
+    ({"type": "stop_limit", "trigger": 12, "trigger_on": "mid"}, FIELD, "trigger_on must be one"),
+    ({"type": "trailing_stop", "distance_bps": "5"}, FIELD, "distance_bps must be a whole number"),
+    ({"type": "trailing_stop", "distance_bps": 0}, RANGE, "distance_bps must be 1 to"),
+    ({"type": "trailing_stop", "distance": 0}, RANGE, "distance must be above zero"),
+    ({"type": "stop_limit", "trigger": -1}, RANGE, "trigger must be above zero"),
+    ({"type": "stop_limit", "trigger": "12.005"}, RejectCode.OFF_TICK, "multiple of the tick"),
+    ({"type": "stop", "trigger": 12}, FIT, "this order has no price"),
+    ({"type": "stop_limit", "trigger": 12, "tif": "fok"}, FIT, "that waits is not fok"),
+    ({"type": "stop_limit", "trigger": 12, "tif": "at_open"}, FIT, "auctions take limit"),
+    ({"type": "stop_limit", "trigger": 12, "min_qty": 2}, FIT, "min_qty is for limit and"),
+    ({"type": "stop", "price": None, "trigger": 12, "peak": 2}, FIT, "peak is for orders that"),
+    ({"trigger": 12}, FIT, "trigger is for stop and take_profit"),
+    ({"trigger_on": "last"}, FIT, "trigger_on is for stop and take_profit"),
+    ({"type": "trailing_stop", "distance": 1, "trigger": 12}, FIT, "orders that do not trail"),
+    ({"type": "trailing_stop", "distance": 1, "distance_bps": 1}, FIT, "stated once"),
+    ({"type": "stop_limit", "trigger": 12, "activation": 12}, FIT, "activation is for trailing"),
+    ({"distance": 1}, FIT, "distance is for trailing"),
+    (REPLACE | {"price": None, "trigger": 12, "activation": 12}, FIT, "not both"),
+    (REPLACE | {"price": None, "distance": 1, "distance_bps": 1}, FIT, "stated once"),
+    (REPLACE | {"price": None, "trigger_on": "best"}, FIELD, "does not belong to replace"),
     (REPLACE | {"price": None, "stp": "none"}, FIELD, "stp does not belong to replace"),
     (REPLACE | {"price": None, "hidden": True}, FIELD, "hidden does not belong to replace"),
     (REPLACE | {"peak": 11}, RANGE, "peak is more than qty"),
@@ -207,6 +260,9 @@ def test_gateway_and_shard_agree_on_what_goes_together(shared: Bench) -> None:
     tifs = [{"tif": tif.name.lower()} for tif in TimeInForce] + [{"tif": "gtd", "expire_time": END}]
     kinds: list[dict[str, Any]] = [
         {"price": "0.01"}, {"type": "market"}, {"type": "market_to_limit"},
+        {"type": "stop", "trigger": "99"}, {"type": "take_profit_limit", "price": 1, "trigger": 1},
+        {"type": "trailing_stop", "price": 1, "distance": 1},
+        {"type": "trailing_stop_limit", "price": 1, "distance_bps": 1},
     ]  # fmt: skip
     base = {key: value for key, value in ORDER.items() if key != "price"}
     passed = 0
@@ -232,6 +288,7 @@ def test_plain_instrument_refuses_what_only_the_full_rules_have(shared: Bench) -
     for more in (
         {"peak": 5}, {"min_qty": 5}, {"hidden": True}, {"slide": True}, {"stp": "none"},
         {"tif": "day"}, {"tif": "gtd", "expire_time": END}, {"tif": "at_open"},
+        {"type": "stop_limit", "trigger": 200},
     ):  # fmt: skip
         (answer,) = shared.say(client, order | more)
         assert answer["code"] == RejectCode.NOT_SUPPORTED_HERE, more
@@ -423,4 +480,67 @@ def test_plain_order_of_a_full_instrument_reads_as_on_a_plain_one(desk: Bench) -
     assert [list(line) for line in plain] == [list(line) for line in full]
     assert [{k: v for k, v in line.items() if k not in volatile} for line in plain] == [
         {k: v for k, v in line.items() if k not in volatile} for line in full
+    ]
+
+
+# ----------------------------------------------------------------------------- orders that wait
+STOP = {"type": "stop_limit", "symbol": "GOLD", "side": "buy", "qty": 5, "price": "12.60"}
+
+
+def trade(desk: Bench, seller: FakeClient, buyer: FakeClient, price: str) -> None:
+    desk.say(seller, ORDER | {"side": "sell", "qty": 1, "price": price})
+    desk.say(buyer, ORDER | {"qty": 1, "price": price})
+
+
+def test_stop_waits_and_tells_when_it_is_triggered(desk: Bench) -> None:
+    mine, other = desk.log_on(), trader(desk)
+    (accepted,) = desk.say(mine, STOP | {"trigger": "12.55", "id": 1})
+    assert told([accepted], "order_type", "price", "leaves") == [
+        ("accepted", "stop_limit", "12.60", "5")
+    ]
+    (status,) = desk.say(mine, {"type": "order", "symbol": "GOLD", "target_id": 1})
+    assert told([status], "state", "shown", "leaves") == [("status", "new", "0", "5")]
+    trade(desk, other, other, "12.55")
+    triggered, booked = desk.heard(mine)
+    assert told([triggered], "trigger", "price", "qty", "leaves", "ref") == [
+        ("triggered", "12.55", "12.60", None, "5", None)
+    ]
+    assert told([booked], "price", "leaves") == [("booked", "12.60", "5")]
+
+
+def test_stop_that_cannot_go_on_expires_with_the_code_that_says_why(desk: Bench) -> None:
+    mine, other = desk.log_on(), trader(desk)
+    desk.say(mine, STOP | {"trigger": "12.55", "post_only": True, "id": 1})
+    desk.say(other, ORDER | {"side": "sell", "price": "12.60"})
+    trade(desk, other, other, "12.55")
+    assert told(desk.heard(mine), "code", "reason")[1:] == [("expired", 502, "would_trade")]
+
+
+def test_condition_that_holds_already_is_506(desk: Bench) -> None:
+    mine, other = desk.log_on(), trader(desk)
+    trade(desk, other, other, "12.55")
+    (answer,) = desk.say(mine, STOP | {"trigger": "12.55"})
+    assert told([answer], "code", "reason") == [("rejected", 506, "trigger_true")]
+    (answer,) = desk.say(mine, STOP | {"trigger": "12.54", "trigger_on": "best", "id": 1})
+    assert answer["type"] == "accepted"  # nothing is offered
+    desk.say(other, ORDER | {"side": "sell", "price": "12.70"})
+    assert [a["type"] for a in desk.heard(mine)] == ["triggered", "booked"]
+
+
+def test_trailing_stop_keeps_the_unit_of_its_distance(desk: Bench) -> None:
+    mine, other = desk.log_on(), trader(desk)
+    trade(desk, other, other, "12.50")
+    trail = {"type": "trailing_stop", "symbol": "GOLD", "side": "sell", "qty": 5}
+    desk.say(mine, trail | {"distance": "0.05", "id": 1})
+    (wrong,) = desk.say(mine, REPLACE | {"distance_bps": 5, "id": 2})
+    assert wrong["code"] == FIT
+    (answer,) = desk.say(mine, REPLACE | {"distance": "0.04", "id": 3})
+    assert answer["type"] == "replaced"
+    (answer,) = desk.say(mine, trail | {"side": "buy", "distance": "0.05", "id": 4})
+    assert told([answer], "code", "reason") == [("rejected", 311, "cap_required")]
+    trade(desk, other, other, "12.46")
+    triggered, expired = desk.heard(mine)
+    assert told([triggered, expired], "trigger", "price", "reason") == [
+        ("triggered", "12.46", "12.41", None),
+        ("expired", None, "12.41", "ioc_remainder"),
     ]

@@ -26,7 +26,7 @@ from tests.model.checks_model import BLANK_COMMAND
 from tests.model.exchange_model import ExchangeModel
 from tests.model.flow import CENTRE, Fields, Flow, World, draw_world
 from tests.model.full.book import FullBook
-from tests.model.full.order import DAY_NS, STOP_LIMITS, FullOrder
+from tests.model.full.order import DAY_NS, STOP_LIMITS, TAKE_PROFITS, FullOrder
 
 CORE = frozenset(
     {
@@ -49,7 +49,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-KERNEL = CORE | SHARES  # what the compiled engine has
+FEATURES = CORE | STOPS | SHARES | {"budget"}  # what the kernels have
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -240,9 +240,17 @@ class FullFlow(Flow):
             fields |= {"tif": int(TIF.IOC)}
         else:
             fields |= self._rest_tif()
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.5:
             fields["flags"] = fields.get("flags", 0) | int(CommandFlag.TRIGGER_BEST)
-        return fields | {"px2": self._trigger(book)}
+        rises = (side == 0) != (fields["order_type"] in TAKE_PROFITS)
+        ahead = self.rng.randint(1, self.world.spread) * (1 if rises else -1)
+        fields["px2"] = self._often(max((book.last_px or CENTRE) + ahead, 1), self._trigger(book))
+        limited = fields["order_type"] in STOP_LIMITS
+        if limited and fields["tif"] == TIF.GTC and self.has("post_only", 0.3):
+            # It may well trade when its time has come.
+            fields["px"] = max(fields["px2"] + (3 if side == 0 else -3), 1)
+            fields["flags"] = fields.get("flags", 0) | int(CommandFlag.POST_ONLY)
+        return fields
 
     def _budget(self, book: FullBook, side: int) -> Fields:
         lots = self.rng.randint(1, self.world.qty_max)
@@ -288,6 +296,8 @@ class FullFlow(Flow):
             if paired:
                 leg |= {name: legs[-1][name] for name in ("qty", "tif", "expire_ts")}
                 leg["peak"] = 0
+            elif legs and self.has("post_only", 0.5):
+                leg["flags"] |= int(CommandFlag.POST_ONLY)  # which may fail when it goes live
             leg["flags"] |= int(CommandFlag.LIST)
             common = {"kind": int(CommandKind.NEW), "side": side, "symbol_id": book.symbol_id}
             numbered = {"client_order_id": self._client_id(session), "decision_code": kind}
@@ -345,6 +355,8 @@ class FullFlow(Flow):
             order = self.model.orders.get(self._named(fields))
         if isinstance(order, FullOrder):
             fields |= self._changes(order)
+            if order.in_bps and self.rng.random() < 0.8:
+                fields["flags"] = fields.get("flags", 0) | int(CommandFlag.DISTANCE_BPS)
         return fields
 
     def _named(self, fields: Fields) -> int:
@@ -365,14 +377,16 @@ class FullFlow(Flow):
             fields["peak"] = self._often(rng.randint(1, 5), order.peak, order.total)
         if self.has("minimum", 0.06):
             fields["min_qty"] = self._pick((order.min_qty, rng.randint(1, 5)))
+        book = self.model.books[order.symbol_id]
+        assert isinstance(book, FullBook)
+        if order.post_only and rng.random() < 0.15:
+            fields["px"] = book.best_px(1 - order.side) or order.px
         if order.is_stop and rng.random() < 0.3:
-            book = self.model.books[order.symbol_id]
-            assert isinstance(book, FullBook)
             fields["px2"] = self._trigger(book)
             if order.distance and rng.random() < 0.5:
                 fields["qty2"] = rng.randint(1, 4)
         if self.has("time", 0.1):
             fields |= self._rest_tif()
         elif self.has("time", 0.3 if order.tif == TIF.GTD else 0):
-            fields["expire_ts"] = max(self.now, 0) + rng.randint(0, 600)
+            fields["expire_ts"] = max(self.now, 0) + self._often(rng.randint(1, 600), 0, -1)
         return fields

@@ -49,7 +49,7 @@ def test_full_model_same_seed_gives_same_events() -> None:
 
 def test_full_flow_visits_what_there_is() -> None:
     seen: Seen = Counter()
-    for seed in range(60):
+    for seed in range(120):
         play(seed, 400, seen)
     kinds = (EventKind.PREVENTED, EventKind.REFRESHED, EventKind.REPLACED, EventKind.TRIGGERED)
     kinds += (EventKind.CROSSED, EventKind.INDICATIVE, EventKind.BAND, EventKind.ACTIVATED)

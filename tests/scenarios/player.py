@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, Protocol
 
 from engine.records import (
@@ -46,8 +47,15 @@ MARKS = {
     "shared": (SHARED, True),
     "not-shared": (SHARED, False),
 }
-ALIASES = {"ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id"}
+ALIASES = {
+    "ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id",
+    "trigger": "px2",
+}  # fmt: skip
 RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS, *MARKS}
+STOPS = (
+    *("STOP", "STOP_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"),
+    *("TRAILING_STOP", "TRAILING_STOP_LIMIT"),
+)
 STYLES: dict[str, dict[str, int]] = {
     "ioc": {"tif": int(TimeInForce.IOC)},
     "fok": {"tif": int(TimeInForce.FOK)},
@@ -58,13 +66,19 @@ STYLES: dict[str, dict[str, int]] = {
     "slide": {"flags": int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)},
     "hidden": {"flags": int(CommandFlag.HIDDEN)},
     "protected": {"flags": int(CommandFlag.PROTECTED)},
+    **{name.lower().replace("_", "-"): {"order_type": int(OrderType[name])} for name in STOPS},
+    "on-best": {"flags": int(CommandFlag.TRIGGER_BEST)},
+    "bps": {"flags": int(CommandFlag.DISTANCE_BPS)},
     "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
     "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},
     "own-session": {"flags": int(CommandFlag.BY_SESSION)},
     "buys": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.BUY)},
     "sells": {"flags": int(CommandFlag.BY_SIDE), "side": int(Side.SELL)},
 }
-NUMBERS = {"id": "client_order_id", "peak": "peak", "min": "min_qty", "until": "expire_ts"}
+NUMBERS = {
+    "id": "client_order_id", "peak": "peak", "min": "min_qty", "until": "expire_ts",
+    "trigger": "px2", "activation": "px2", "distance": "qty2",
+}  # fmt: skip
 ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
@@ -285,6 +299,9 @@ class Player:
             command[NUMBERS[name]] = int(value)
             if name == "until":
                 command["tif"] = int(TimeInForce.GTD)
+        elif word.startswith("budget="):
+            command["order_type"] = int(OrderType.BUDGET)
+            command["amount"] = int(Decimal(word[7:]) * 10**9)
         elif word.startswith("stp="):
             command["stp"] = int(SelfTrade[word[4:].upper()])
         elif word.startswith("#"):
@@ -363,7 +380,8 @@ class Player:
         words += [name for name, flag in FLAG_WORDS.items() if event["flags"] & flag]
         words += [word for word, (mask, there) in MARKS.items() if there and event["flags"] & mask]
         words += [Reason(event["reason"]).name.lower()] if event["reason"] else []
-        for name in ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before"):
+        told = ("leaves", "cum", "trade_id", "public_ref", "old_ref", "shown", "shown_before")
+        for name in (*told, "px2"):
             words += [f"{name}={event[name]}"] if event[name] else []
         return " ".join(word for word in words if word)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from engine.records import EventKind, Reason
+from engine.records import EventKind, Reason, RejectCode
 from tests.sim.observer import TOLD, Observer, Violation, require
 from tests.sim.sim_net import Link, SimNet
 
@@ -82,7 +82,7 @@ class ModelClient:
         self.resume_share = rng.choice((0.0, 0.8, 1.0))
         self.resumed = 0
         self.in_doubt: set[int] = set()  # ids answered 203 that it never saw accepted
-        self.late: dict[int, Pending] = {}  # answered 203 while reports of theirs may be on the way
+        self.late: dict[int, Pending] = {}  # repetition refused, reports of theirs may come yet
         self.ran: dict[int, int] = {}  # id -> shard: answered by a report that names no request
 
     # ------------------------------------------------------------------------------- connection
@@ -141,7 +141,7 @@ class ModelClient:
                 self.net.cut(link)
             return 0
         self._again(link)
-        if not act or self.link is None:
+        if not act or link.cut:  # what is sent behind a cut would arrive without what it took away
             return 0
         return self._act()
 
@@ -284,8 +284,11 @@ class ModelClient:
             self.seq[shard] = self.told[shard] = seq
 
     def _behind(self, shard: int) -> bool:
-        # Whether reports of a time before this connection are still to come.
-        return self.resumes and self.seq.get(shard, 0) < self.opened.get(shard, 0) - 1
+        # Whether reports of a time before this connection are still to come: as a shard that has
+        # not come up yet has told none of them, they may be.
+        if not self.resumes or shard not in self.seq:
+            return False
+        return shard not in self.opened or self.seq[shard] < self.opened[shard] - 1
 
     @property
     def name(self) -> str:
@@ -308,8 +311,10 @@ class ModelClient:
             self._answered(("mass",), 0, line)
         elif kind == "replaced":
             self._answered(("replace",), number, line)
-        elif kind == "canceled" and line["reason"] == "client":  # or to no more than was filled
-            self._answered(("cancel", "replace"), number, line)
+        elif kind == "canceled" and line["reason"] == "client":
+            self._answered(("cancel",), number, line)
+        elif kind == "canceled" and line["reason"] == "replaced_below_filled":
+            self._answered(("replace",), number, line)
         if kind == "booked" or (kind == "status" and int(line["leaves"])):
             self.orders[number] = (line["symbol"], line["order_id"])
         if kind in ("canceled", "expired") or (kind == "fill" and line["leaves"] == "0"):
@@ -343,10 +348,12 @@ class ModelClient:
             request.refused = True
             return
         del self.pending[number]
+        # What refuses the repetition (203, or by the gateway) says nothing of what was sent first.
+        first = line["code"] != 203 and (line["seq"] or request.tries == 1)
+        if not first and self._behind(request.shard):
+            self.late[number] = request
         if line["code"] == 203:
             self.duplicates += 1
-            if self._behind(request.shard):
-                self.late[number] = request
             if number not in self.accepted:
                 self.in_doubt.add(number)
 
@@ -384,6 +391,10 @@ class ModelClient:
         mine = records[
             (records["client_order_id"] == number) & (records["account"] == self.who.account_number)
         ]
+        repeated = events["in_seq"][
+            (events["kind"] == EventKind.REJECTED) & (events["code"] == RejectCode.DUPLICATE)
+        ]
+        mine = mine[~np.isin(mine["in_seq"], repeated)]  # the journal has repetitions as well
         return any(int(r["session"]) in slots for r in mine)
 
     def check_end(self) -> None:

@@ -6,6 +6,9 @@ the former, in a fresh state, that must give the latter byte for byte. What was 
     owner dies      the recovered state is where the story has it, all that was committed included
     power cut       the journal keeps a prefix of the story; what readers saw and it lost is within
                     the promise of the mode, and everything that was told durable is there
+
+A command whose sender does not own the session is refused without a report to anybody. So what the
+owner sends must never be taken for that: it would be lost without a word (`_check_owners`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from engine.book_state import IN_SEQ, ShardState, allocate_state, set_policy
 from engine.config import Config
 from engine.instance import Instance
 from engine.journal_reader import journal_read
-from engine.records import COMMAND, EVENT
+from engine.records import COMMAND, EVENT, EventKind, Reason, RejectCode
 from engine.replay import Replay
 from engine.shard_process import ShardProcess
 from engine.staging import DURABLE, STAGED
@@ -43,6 +46,9 @@ def require(held: bool, text: str) -> None:
     """Raise Violation unless it is as it must be."""
     if not held:
         raise Violation(text)
+
+
+NOT_SHOWN = -1  # instead of a time
 
 
 class Rows:
@@ -79,6 +85,7 @@ class Story:
         self.shown_ns = Rows(np.int64)  # per event: when it was committed
         self.committed = 0
         self.producer_seq: dict[int, int] = {}
+        self.owners: dict[int, int] = {}  # session slot -> logon
         # (account, account_seq) -> position, then what TOLD names
         self.by_account: dict[tuple[int, int], tuple[int, ...]] = {}
         self.replay = self._fresh()
@@ -123,10 +130,30 @@ class Story:
             index = self.replay.run(records, index)
             events = self._taken(first, self.replay.position)
             self.events.append(events)
+            self._check_owners(events)
             columns = [events[name].tolist() for name in TOLD]
             keys = zip(events["account"].tolist(), events["account_seq"].tolist(), strict=True)
             rows = zip(range(first, self.replay.position), *columns, strict=True)
             self.by_account.update(zip(keys, rows, strict=True))
+
+    def _check_owners(self, events: np.ndarray) -> None:
+        kinds, reasons = events["kind"], events["reason"]
+        opened = (kinds == EventKind.ACCOUNT) & (reasons == Reason.SESSION_OPENED)
+        closed = (kinds == EventKind.ACCOUNT) & (reasons == Reason.SESSION_CLOSED)
+        strange = (kinds == EventKind.REJECTED) & (events["code"] == RejectCode.NOT_LOGGED_ON)
+        for event in events[opened | closed | strange]:
+            slot, in_seq = int(event["session"]), int(event["in_seq"])
+            if event["kind"] == EventKind.REJECTED:
+                logon = int(self.records.all["logon"][in_seq - 1])
+                require(
+                    logon not in self.owners.values(),
+                    f"shard {self.shard}: command {in_seq} came from logon {logon}, which owns its"
+                    " session, and was refused as a stranger's: nobody is told",
+                )
+            elif event["reason"] == Reason.SESSION_OPENED:
+                self.owners[slot] = int(event["amount"])
+            else:
+                self.owners.pop(slot, None)
 
     def _taken(self, first: int, end: int) -> np.ndarray:
         ring = self.replay.state.events
@@ -134,11 +161,24 @@ class Story:
         words = ring.view("<i8").reshape(len(ring), -1)[places, :EVENT_WORDS]
         return np.ascontiguousarray(words).view(EVENT).reshape(-1)
 
+    def replayed(self, begin: int, now_ns: int, durable: int) -> None:
+        """A new ring begins behind event `begin`: nobody reads those before it there.
+
+        Under `sync` a command that was found in memory and is not on disk yet has told nobody
+        anything: the log ends before it, and what is committed behind it waits for the disk.
+        """
+        times = np.full(begin - self.committed, now_ns)
+        if self.config.journal.mode == "sync":
+            in_seq = self.events.all["in_seq"][self.committed : begin]
+            times[in_seq > durable] = NOT_SHOWN
+        self.shown_ns.append(times)
+        self.committed = begin
+
     def cut(self, in_seq: int) -> None:
         """The journal ends with `in_seq`: what came behind it has never been."""
         records = np.array(self.records.all[:in_seq])
         self.records, self.events = Rows(COMMAND), Rows(EVENT)
-        self.producer_seq, self.by_account = {}, {}
+        self.producer_seq, self.by_account, self.owners = {}, {}, {}
         self.replay = self._fresh()
         if len(records):
             self.extend(records)
@@ -203,8 +243,7 @@ class Observer:
                 f"shard {shard}: {story.committed} events were shown, the new ring begins at"
                 f" {begin}",
             )
-            story.shown_ns.append(np.full(begin - story.committed, self.clock.steady))
-            story.committed = begin
+            story.replayed(begin, self.clock.steady, instance.staging.get(shard, DURABLE))
         self.look(instance, shard)
         in_seq = int(process.state.hdr[IN_SEQ])
         require(
@@ -246,6 +285,7 @@ class Observer:
         events = story.events.all
         kept = int(np.searchsorted(events["in_seq"], in_seq, side="right"))
         lost = story.shown_ns.all[kept:]
+        lost = lost[lost != NOT_SHOWN]
         self.lost_events += len(lost)
         if mode == "sync":
             require(not len(lost), f"shard {shard}: {len(lost)} shown events are lost (mode sync)")

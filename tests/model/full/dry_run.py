@@ -48,32 +48,48 @@ def afford(book: FullBook, order: FullOrder, unit: int, max_walk: int) -> int | 
     what the rest of the budget is worth there. None: undecided.
     """
     book, taker = book.twin(), copy.copy(order)
-    money, walked = order.budget, 0
-    taker.total = PRICE_MAX
-    for step in steps(book, taker):
-        maker = step.maker
-        if step.act == Act.REACH:
-            px = book.best_px(1 - order.side)
-            assert px is not None
-            lots = min(money // (px * unit), PRICE_MAX - taker.cum)
-            taker.total = taker.cum + lots
-            walked += step.qty
-            if not lots:
+    money, walked, goes_on = order.budget, 0, True
+    while goes_on:
+        goes_on, px = False, 0
+        taker.total = PRICE_MAX  # until it is at a level
+        for step in steps(book, taker):
+            maker = step.maker
+            if step.act == Act.REACH:
+                px = book.best_px(1 - order.side) or 0
+                lots = min(money // (px * unit), PRICE_MAX - taker.cum)
+                taker.total = taker.cum + lots
+                walked += step.qty
+                if not lots:
+                    break
+                if walked > max_walk:
+                    return None
+            elif maker is None:
                 break
-            if walked > max_walk:
-                return None
-        elif maker is None:
-            break
-        elif step.act == Act.TRADE:
-            money -= step.qty * maker.px * unit
-            book.fill(taker, maker, step.qty)
-        elif step.act == Act.REFRESH:
-            book.refresh(maker)
-        elif taker.stp == SelfTrade.EXPIRE_MAKER:
-            book.take_out(maker)
-        else:
-            break
+            elif step.act == Act.TRADE:
+                money -= step.qty * maker.px * unit
+                book.fill(taker, maker, step.qty)
+                goes_on = not taker.leaves
+            elif step.act == Act.REFRESH:
+                book.refresh(maker)
+            elif taker.stp == SelfTrade.EXPIRE_MAKER:
+                book.take_out(maker)
+            else:
+                break
+        # It has all that it is worth here; a lower price it may still be worth (a sale).
+        goes_on = goes_on and _pass_level(book, taker, px)
     return taker.cum
+
+
+def _pass_level(book: FullBook, taker: FullOrder, px: int) -> bool:
+    # Take away own orders that would expire on the way to the next level; False: others are left.
+    side = 1 - taker.side
+    rest = book.level_at(side, px).values() if book.has_level(side, px) else []
+    for order in rest:
+        if not taker.refuses(order) or taker.stp != SelfTrade.EXPIRE_MAKER:
+            return False
+    for order in rest:
+        book.take_out(order)
+    return True
 
 
 def cost(book: FullBook, order: FullOrder, unit: int) -> int:

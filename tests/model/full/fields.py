@@ -125,6 +125,8 @@ def _replace_fits(c: Command, order: FullOrder, tif: int) -> bool:
         return False
     if c["qty2"] and not (order.is_stop and kind in TRAILING):
         return False
+    if c["qty2"] and bool(c["flags"] & CommandFlag.DISTANCE_BPS) != order.in_bps:
+        return False  # a distance keeps its unit
     if tif == GTD and order.tif != GTD and not c["expire_ts"]:
         return False
     return not c["expire_ts"] or tif == GTD

@@ -1,0 +1,81 @@
+"""REPLACE of an order that still waits for its trigger (RULES §3, §13).
+
+Rare; for instruments with RuleSet.FULL. Only a new trigger is tested anew, only a new distance,
+activation or cap lets a trailing stop begin anew. It keeps its turn unless one of these or the
+limit changes, or the total grows.
+"""
+
+import numpy as np
+
+from engine.book_state import orders, pending
+from engine.full_book import full_touch
+from engine.full_emit import order_total
+from engine.full_pending import is_trailing, stop_link, stop_unlink
+from engine.full_replace import change_code, change_note, replaced_open
+from engine.full_stops import stop_looks_at, trail_begin, trigger_true
+from engine.jit import helper, subroutine
+from engine.records import EventFlag, RejectCode
+
+
+@helper
+def stated_or(stated, now):
+    """A number of a replace; 0 keeps the value there is."""
+    return np.int64(stated) if stated != 0 else np.int64(now)
+
+
+@helper
+def wanted_trigger(s, c, slot):
+    """Trigger and activation price after the replace."""
+    row = pending(s)[slot]
+    trigger, activation = np.int64(row["trigger"]), np.int64(row["activation"])
+    if is_trailing(np.int64(orders(s)[slot]["order_type"])):
+        return trigger, stated_or(c["px2"], activation)
+    return stated_or(c["px2"], trigger), activation
+
+
+@helper
+def new_trigger_true(s, slot, trigger):
+    """506: whether the condition with this trigger holds already."""
+    row = orders(s)[slot]
+    if trigger == np.int64(pending(s)[slot]["trigger"]):
+        return False
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    px = stop_looks_at(s, symbol, side, pending(s)[slot]["on_best"] != 0)
+    return trigger_true(row, px, trigger)
+
+
+@subroutine
+def stop_replace(s, c, slot):
+    """REPLACE of an order that waits. Returns a reject code, 0 when done."""
+    row, wait = orders(s)[slot], pending(s)[slot]
+    before = order_total(s, slot)
+    total = stated_or(c["qty"], before)
+    code = change_code(s, c, slot, total)
+    if code != 0:
+        return code
+    trigger, activation = wanted_trigger(s, c, slot)
+    if new_trigger_true(s, slot, trigger):
+        return np.int64(RejectCode.TRIGGER_TRUE.value)
+    px, distance = stated_or(c["px"], row["px"]), stated_or(c["qty2"], wait["distance"])
+    changed = (
+        px != np.int64(row["px"])
+        or distance != np.int64(wait["distance"])
+        or activation != np.int64(wait["activation"])
+    )
+    kept = not changed and total <= before and trigger == np.int64(wait["trigger"])
+    full_touch(s, np.int64(row["symbol"]))
+    if not kept:
+        stop_unlink(s, slot)
+    row["px"] = px
+    row["leaves"] = total
+    wait["trigger"] = trigger
+    wait["activation"] = activation
+    wait["distance"] = distance
+    change_note(s, c, slot)
+    if changed and is_trailing(np.int64(row["order_type"])):
+        trail_begin(s, slot)
+    if not kept:
+        stop_link(s, slot)
+    event = replaced_open(s, slot, total, np.int64(0))
+    event["flags"] |= EventFlag.KEPT.value if kept else EventFlag.LEFT_BOOK.value
+    return code

@@ -1,0 +1,70 @@
+"""What the simulation's observer holds against an exchange."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine.records import COMMAND, CommandKind, RejectCode
+from tests.sim.knobs import config_of, draw
+from tests.sim.observer import NOT_SHOWN, Story, Violation
+
+GATEWAY, SUPERVISOR = 2, 1
+TEXT_BYTES = COMMAND["text"].itemsize
+
+
+def told(*rows: dict[str, object]) -> Story:
+    """The story of one shard on which account 1 is open, and these commands have run."""
+    opening = {"kind": CommandKind.OPEN_ACCOUNT, "producer": SUPERVISOR}
+    records = np.zeros(1 + len(rows), COMMAND)
+    sent: dict[object, int] = {}
+    for number, row in enumerate((opening, *rows)):
+        values = {"producer": GATEWAY, "account": 1} | row
+        sent[values["producer"]] = sent.get(values["producer"], 0) + 1
+        values |= {"in_seq": number + 1, "producer_seq": sent[values["producer"]]}
+        for name, value in values.items():
+            records[name][number] = value
+    story = Story(config_of(draw(random.Random(1), crash_points=False)), 0)
+    story.extend(records)
+    return story
+
+
+def logon(number: int) -> dict[str, object]:
+    return {
+        "kind": CommandKind.SESSION_OPEN,
+        "logon": number,
+        "text": list(b"s".ljust(TEXT_BYTES, b"\0")),
+    }
+
+
+def cancel(number: int, session: int) -> dict[str, object]:
+    return {"kind": CommandKind.CANCEL, "logon": number, "session": session, "order_id": 1}
+
+
+def test_a_command_of_the_owner_that_is_refused_as_a_strangers_is_a_violation() -> None:
+    with pytest.raises(Violation, match="nobody is told"):
+        told(logon(10), cancel(10, 0))
+
+
+def test_a_command_of_somebody_who_was_the_owner_is_none() -> None:
+    story = told(logon(10), logon(11), cancel(10, 1), cancel(11, 1))
+    codes = [int(code) for code in story.events.all["code"] if code]
+    assert codes == [RejectCode.NOT_LOGGED_ON, RejectCode.UNKNOWN_ORDER]
+
+
+@pytest.mark.parametrize(("mode", "shown"), [("sync", 2), ("batch", 4)])
+def test_what_a_restart_found_in_memory_is_not_shown_before_it_is_durable(
+    mode: str, shown: int
+) -> None:
+    knobs = draw(random.Random(1), crash_points=False)
+    story = Story(config_of(replace(knobs, mode=mode)), 0)
+    records = np.zeros(4, COMMAND)
+    records["kind"], records["producer"] = CommandKind.OPEN_ACCOUNT, SUPERVISOR
+    records["account"] = records["in_seq"] = records["producer_seq"] = [1, 2, 3, 4]
+    story.extend(records)
+    story.replayed(begin=4, now_ns=77, durable=2)
+    assert story.committed == 4
+    assert (story.shown_ns.all != NOT_SHOWN).sum() == shown

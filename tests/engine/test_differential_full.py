@@ -71,7 +71,6 @@ VISITED: tuple[object, ...] = (
     "top",
     (RejectCode.TOO_MANY, CommandKind.NEW),
     (RejectCode.TOO_MANY, CommandKind.REPLACE),
-    ("expired", RejectCode.TOO_MANY),
     ("replaced", KEPT),
     ("replaced", MOVED),
     ("replaced", MOVED_INTO_TRADE),

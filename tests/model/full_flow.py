@@ -136,7 +136,7 @@ class FullFlow(Flow):
             return self._quote(book)
         if self.has("quotes", 0.01):
             return supervisor | self._limits(book)
-        if self.has("algorithms", 0.01):
+        if self.has("algorithms", 0.025):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing()
         if self.has("rules", 0.01) or self.has("bands", 0.02):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._rule()
@@ -154,7 +154,8 @@ class FullFlow(Flow):
                 (rules.ALGORITHM, self._often(rng.randint(0, 4), *beyond)),
                 (rules.FIFO_PERCENT, self._often(rng.randint(0, 100), 101)),
                 (rules.LMM, account | self._often(rng.randint(0, 30), 0, 51)),
-                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 1000, 5, 3, self._often(2, 0, 1)))),
+                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 3, 2))),
+                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 1000, 1, self._often(2, 0)))),
             ]
         )
         return {"order_type": int(rule), "amount": value}

@@ -18,6 +18,7 @@ from engine.book_state import (
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
+    SETTLING,
     TEXTS_USED,
     WORK_CURSOR,
     WORK_KIND,
@@ -67,7 +68,7 @@ def full() -> ShardState:
             shard.run(0)
             hdr, orders = shard.state.hdr, shard.state.orders[np.flatnonzero(shard.state.owner)]
             listed = hdr[WORK_KIND] in (WORK_CANCELS, WORK_ROWS) and hdr[TEXTS_USED] > 1
-            listed &= hdr[DUE_COUNT] > 0
+            listed &= hdr[DUE_COUNT] > 0 and hdr[SETTLING] > 0
             if listed and hdr[WORK_TOTAL] - hdr[WORK_CURSOR] > 1:
                 if (orders["flags"] & ORDER_TEXT).any() and (orders["flags"] & ORDER_TAG).any():
                     return shard.state
@@ -118,6 +119,8 @@ def used_places(state: ShardState, name: str) -> np.ndarray:
         "node_child": (nodes[:, None] * NODE_FAN + np.arange(NODE_FAN)).reshape(-1),
         "free_nodes": np.arange(hdr[NODES_FREE]),
         "texts": np.arange(hdr[TEXTS_USED] + 1),
+        "pending": live[state.pending["state"][live] != 0],
+        "settling": np.arange(hdr[SETTLING]),
         "scratch": np.arange(hdr[WORK_CURSOR], hdr[WORK_TOTAL]),
     }
     return places.get(name, np.arange(count))

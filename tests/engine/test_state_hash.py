@@ -18,6 +18,7 @@ from engine.book_state import (
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
+    SETTLING,
     TEXTS_USED,
     WORK_CURSOR,
     WORK_KIND,
@@ -67,7 +68,7 @@ def full() -> ShardState:
             shard.run(0)
             hdr, orders = shard.state.hdr, shard.state.orders[np.flatnonzero(shard.state.owner)]
             listed = hdr[WORK_KIND] in (WORK_CANCELS, WORK_ROWS) and hdr[TEXTS_USED] > 1
-            listed &= hdr[DUE_COUNT] > 0
+            listed &= hdr[DUE_COUNT] > 0 and hdr[SETTLING] > 0
             if listed and hdr[WORK_TOTAL] - hdr[WORK_CURSOR] > 1:
                 if (orders["flags"] & ORDER_TEXT).any() and (orders["flags"] & ORDER_TAG).any():
                     return shard.state
@@ -118,6 +119,8 @@ def used_places(state: ShardState, name: str) -> np.ndarray:
         "node_child": (nodes[:, None] * NODE_FAN + np.arange(NODE_FAN)).reshape(-1),
         "free_nodes": np.arange(hdr[NODES_FREE]),
         "texts": np.arange(hdr[TEXTS_USED] + 1),
+        "pending": live[state.pending["state"][live] != 0],
+        "settling": np.arange(hdr[SETTLING]),
         "scratch": np.arange(hdr[WORK_CURSOR], hdr[WORK_TOTAL]),
     }
     return places.get(name, np.arange(count))
@@ -146,6 +149,8 @@ def test_what_nobody_reads_does_not_count(full: ShardState, name: str) -> None:
     used = np.arange(0) if name in PASSING_ARRAYS - {"order_words"} else used_places(full, name)
     if name == "order_words":
         used = (used_places(full, "orders")[:, None] * 8 + np.arange(8)).reshape(-1)
+    if name == "pending":  # each row of a living order says whether it waits
+        used = np.flatnonzero(full.owner)
     unused = np.setdiff1d(np.arange(len(array)), used)
     kept = array[unused].copy()
     try:

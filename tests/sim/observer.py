@@ -48,9 +48,6 @@ def require(held: bool, text: str) -> None:
         raise Violation(text)
 
 
-NOT_SHOWN = -1  # instead of a time
-
-
 class Rows:
     """Records in order, growing."""
 
@@ -161,19 +158,6 @@ class Story:
         words = ring.view("<i8").reshape(len(ring), -1)[places, :EVENT_WORDS]
         return np.ascontiguousarray(words).view(EVENT).reshape(-1)
 
-    def replayed(self, begin: int, now_ns: int, durable: int) -> None:
-        """A new ring begins behind event `begin`: nobody reads those before it there.
-
-        Under `sync` a command that was found in memory and is not on disk yet has told nobody
-        anything: the log ends before it, and what is committed behind it waits for the disk.
-        """
-        times = np.full(begin - self.committed, now_ns)
-        if self.config.journal.mode == "sync":
-            in_seq = self.events.all["in_seq"][self.committed : begin]
-            times[in_seq > durable] = NOT_SHOWN
-        self.shown_ns.append(times)
-        self.committed = begin
-
     def cut(self, in_seq: int) -> None:
         """The journal ends with `in_seq`: what came behind it has never been."""
         records = np.array(self.records.all[:in_seq])
@@ -243,7 +227,8 @@ class Observer:
                 f"shard {shard}: {story.committed} events were shown, the new ring begins at"
                 f" {begin}",
             )
-            story.replayed(begin, self.clock.steady, instance.staging.get(shard, DURABLE))
+            story.shown_ns.append(np.full(begin - story.committed, self.clock.steady))
+            story.committed = begin
         self.look(instance, shard)
         in_seq = int(process.state.hdr[IN_SEQ])
         require(
@@ -285,7 +270,6 @@ class Observer:
         events = story.events.all
         kept = int(np.searchsorted(events["in_seq"], in_seq, side="right"))
         lost = story.shown_ns.all[kept:]
-        lost = lost[lost != NOT_SHOWN]
         self.lost_events += len(lost)
         if mode == "sync":
             require(not len(lost), f"shard {shard}: {len(lost)} shown events are lost (mode sync)")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engine.records import COMMAND, CommandKind, RejectCode
 from tests.sim.knobs import config_of, draw
-from tests.sim.observer import NOT_SHOWN, Story, Violation
+from tests.sim.observer import Story, Violation
 
 GATEWAY, SUPERVISOR = 2, 1
 TEXT_BYTES = COMMAND["text"].itemsize
@@ -53,18 +52,3 @@ def test_a_command_of_somebody_who_was_the_owner_is_none() -> None:
     story = told(logon(10), logon(11), cancel(10, 1), cancel(11, 1))
     codes = [int(code) for code in story.events.all["code"] if code]
     assert codes == [RejectCode.NOT_LOGGED_ON, RejectCode.UNKNOWN_ORDER]
-
-
-@pytest.mark.parametrize(("mode", "shown"), [("sync", 2), ("batch", 4)])
-def test_what_a_restart_found_in_memory_is_not_shown_before_it_is_durable(
-    mode: str, shown: int
-) -> None:
-    knobs = draw(random.Random(1), crash_points=False)
-    story = Story(config_of(replace(knobs, mode=mode)), 0)
-    records = np.zeros(4, COMMAND)
-    records["kind"], records["producer"] = CommandKind.OPEN_ACCOUNT, SUPERVISOR
-    records["account"] = records["in_seq"] = records["producer_seq"] = [1, 2, 3, 4]
-    story.extend(records)
-    story.replayed(begin=4, now_ns=77, durable=2)
-    assert story.committed == 4
-    assert (story.shown_ns.all != NOT_SHOWN).sum() == shown

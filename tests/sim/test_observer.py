@@ -9,7 +9,8 @@ import pytest
 
 from engine.records import COMMAND, CommandKind, RejectCode
 from tests.sim.knobs import config_of, draw
-from tests.sim.observer import Story, Violation
+from tests.sim.observer import Observer, Story, Violation
+from tests.sim.sim_time import SimTime
 
 GATEWAY, SUPERVISOR = 2, 1
 TEXT_BYTES = COMMAND["text"].itemsize
@@ -52,3 +53,20 @@ def test_a_command_of_somebody_who_was_the_owner_is_none() -> None:
     story = told(logon(10), logon(11), cancel(10, 1), cancel(11, 1))
     codes = [int(code) for code in story.events.all["code"] if code]
     assert codes == [RejectCode.NOT_LOGGED_ON, RejectCode.UNKNOWN_ORDER]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_sync_what_a_power_cut_takes_is_lost_if_somebody_has_seen_it(seen: bool) -> None:
+    knobs = draw(random.Random(1), crash_points=False)
+    knobs.mode = "sync"
+    observer, story = Observer(config_of(knobs), SimTime()), told(logon(10), cancel(10, 1))
+    observer.stories[0] = story
+    story.committed = story.events.count
+    story.shown_ns.append(np.zeros(story.committed, np.int64))
+    story.told = story.committed - (not seen)  # else it was but replayed, at a start
+    if seen:
+        with pytest.raises(Violation, match="1 shown events are lost"):
+            observer.after_power_cut(0, 2)
+    else:
+        observer.after_power_cut(0, 2)
+        assert story.committed == story.told == story.events.count

@@ -139,12 +139,13 @@ MORE = np.dtype(
         ("min_qty", "<i4"),
         ("due", "<i4"),  # place in `due` + 1, 0: not there
         ("stp", "<i4"),  # SelfTrade, never DEFAULT
-        ("reserved", "<i8", (3,)),
+        ("waits", "<i8"),  # for its trigger: STOP_NONE, STOP_WAITS, STOP_ELECTED
+        ("reserved", "<i8", (2,)),
     ],
     align=True,
 )
-# What an order that waits for its trigger has beside MORE, in the same slot
-# (engine/full_pending.py).
+# What an order that waits for its trigger (MORE.waits) has beside MORE, in the same slot
+# (engine/full_pending.py). Of any other order this is rubbish.
 PENDING = np.dtype(
     [
         ("trigger", "<i8"),  # of a trailing stop it follows from `extreme`, and may be below 1
@@ -156,10 +157,10 @@ PENDING = np.dtype(
         ("right", "<i4"),
         ("parent", "<i4"),
         ("rank", "<i4"),  # steps to the nearest empty place below it
-        ("state", "u1"),  # STOP_NONE, STOP_WAITS, STOP_ELECTED
         ("on_best", "u1"),
         ("in_bps", "u1"),
         ("active", "u1"),  # trailing: the activation price was reached
+        ("reserved", "u1"),
     ],
     align=True,
 )

@@ -26,7 +26,7 @@ from engine.book_state import (
 from engine.full_book import full_touch
 from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
-from engine.full_pending import is_stop, is_trailing
+from engine.full_pending import STOP_NONE, is_stop, is_trailing
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
 from engine.records import (
@@ -202,6 +202,7 @@ def more_take(s, c, slot, symbol):
     extra["min_qty"] = c["min_qty"]
     extra["due"] = 0
     extra["stp"] = stp_of(s, c, symbol)
+    extra["waits"] = STOP_NONE
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
     if flags & CommandFlag.HIDDEN.value:

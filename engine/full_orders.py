@@ -28,7 +28,7 @@ from engine.full_book import full_touch
 from engine.full_budget import full_afford, full_cost_code
 from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
-from engine.full_pending import is_stop, is_trailing
+from engine.full_pending import STOP_NONE, is_stop, is_trailing
 from engine.full_rounds import level_crowded
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
@@ -228,6 +228,7 @@ def more_take(s, c, slot, symbol):
     extra["share"] = 0
     extra["link"] = 0
     extra["stp"] = stp_of(s, c, symbol)
+    extra["waits"] = STOP_NONE
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
     if flags & CommandFlag.HIDDEN.value:

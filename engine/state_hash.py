@@ -75,14 +75,15 @@ def _used(free: np.ndarray, count: int) -> np.ndarray:
 def _orders(state: ShardState) -> dict[str, np.ndarray]:
     live = np.flatnonzero(state.owner)
     rows = state.orders[live]
+    full = live[rows["flags"] & ORDER_FULL != 0]
     return {
         "slots": live,
         "owner": state.owner[live],
         "orders": rows,
         "order_text": state.order_text[live[rows["flags"] & ORDER_TEXT != 0]],
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
-        "more": state.more[live[rows["flags"] & ORDER_FULL != 0]],
-        "pending": state.pending[live[state.pending["state"][live] != 0]],
+        "more": state.more[full],
+        "pending": state.pending[full[state.more["waits"][full] != 0]],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }

@@ -98,7 +98,6 @@ def test_numbers_of_a_line_keep_their_text() -> None:
 
 def test_kinds_the_page_leaves_out_do_not_happen_in_this_version() -> None:
     private_later = {
-        EventKind.TRIGGERED,
         EventKind.PARKED,
         EventKind.BALANCE,
     }

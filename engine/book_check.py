@@ -26,10 +26,14 @@ from engine.book_state import (
     ORDER_SLIDE,
     ORDER_TEXT,
     ORDERS_FREE,
+    ROW_BUYS,
+    ROW_PARKED,
+    ROW_SELLS,
     SESSIONS_USED,
     SYMBOLS_USED,
     TEXT_MASK,
     TEXTS_USED,
+    TIMED_SYMBOLS,
     TREE_BITS,
     TREE_HEIGHT,
     ShardState,
@@ -41,7 +45,9 @@ from engine.book_state import (
 )
 from engine.jit import kernel
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
-from engine.records import InstrumentRule, RuleSet
+from engine.records import InstrumentRule, Phase, RuleSet
+
+CALLS = (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.VOLATILITY_CALL, Phase.CLOSING_CALL)
 
 
 class BrokenInvariant(Exception):
@@ -120,15 +126,26 @@ def state_digest(state: ShardState) -> str:
             int(row["last_px"]),
             sum(map(len, sides)),
         ]
-        parts.append(np.array(head, np.int64))
         full = bool(row["rules"] == RuleSet.FULL)
-        for slots in sides:
-            columns = _digest_columns(state, slots, full=full)
-            parts.append(np.column_stack(columns).reshape(-1))
+        parts.append(np.array(head, np.int64))
+        parts += [_digest_orders(state, slots, full=full) for slots in sides]
         if full:
             parts += [part(state, symbol, np.concatenate(sides)) for part in _DIGEST_PARTS]
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _digest_orders(state: ShardState, slots: np.ndarray, *, full: bool) -> np.ndarray:
+    return np.column_stack(_digest_columns(state, slots, full=full)).reshape(-1)
+
+
+def row_slots(state: ShardState, symbol: int, row: int) -> np.ndarray:
+    """Slots of the orders of one row of a symbol (engine/full_aside.py), in the order of it."""
+    slots, slot = [], int(state.calls[symbol]["head"][row])
+    while slot != NONE and len(slots) <= len(state.orders):
+        slots.append(slot)
+        slot = int(state.aside[slot]["next"])
+    return np.array(slots, np.int64)
 
 
 def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list[np.ndarray]:
@@ -146,6 +163,24 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
     return columns
 
 
+def _digest_phases(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    # References and what limits the phases, then parked orders, then market orders of the call.
+    row, terms = state.calls[symbol], state.symbols[symbol]
+    reference = terms["last_px"] if row["traded"] else row["dynamic_ref"]
+    resumes = row["resumes_to"] if terms["phase"] == Phase.CANCEL_ONLY else 0
+    head = [row["static_ref"], reference, row["extensions"], row["has_calendar"], resumes]
+    parked, *markets = (row_slots(state, symbol, n) for n in (ROW_PARKED, ROW_BUYS, ROW_SELLS))
+    both = np.concatenate(markets)
+    both = both[np.argsort(state.more["rank"][both])]
+    parts = [
+        np.array([*head, len(parked)], np.int64),
+        _digest_orders(state, parked, full=True),
+        np.array([len(both)], np.int64),
+        _digest_orders(state, both, full=True),
+    ]
+    return np.concatenate(parts)
+
+
 def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndarray:
     # The algorithm, and the places of the top orders among `slots`, from 1 on.
     row = state.rules[symbol]
@@ -155,13 +190,16 @@ def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndar
 
 def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     book, slots = state.rules[symbol], stop_slots(state, symbol)
-    head = [int(book["wave_low"]), int(book["wave_high"]), len(slots)]
+    # In continuous trading the range is cleared before it is looked at again.
+    kept = int(state.symbols[symbol]["phase"] != Phase.CONTINUOUS)
+    head = [int(book["wave_low"]) * kept, int(book["wave_high"]) * kept, len(slots)]
     columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
     return np.concatenate([np.array(head, np.int64), np.column_stack(columns).reshape(-1)])
 
 
 # Behind the orders of a full book, in the alphabetical order of the parts of the rules.
 _DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
+    _digest_phases,
     _digest_shares,
     _digest_stops,
 )
@@ -193,16 +231,18 @@ def check_state(state: ShardState) -> None:
             resting, levels, nodes = resting + rows, levels + level_count, nodes + node_count
             level = int(state.sides[symbol * 2 + side]["best"])
             best[side] = int(state.levels[level]["px"]) if level >= 0 else 0
+        trades = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
         _require(
-            not (best[0] and best[1]) or best[0] < best[1],
+            not trades or not (best[0] and best[1]) or best[0] < best[1],
             "I1 not crossed",
             f"symbol {symbol}: {best}",
         )
+        resting += _check_rows(state, symbol)
         waiting += _check_waiting(state, symbol)
     _require(
         resting + waiting == len(live),
         "I9",
-        f"{len(live)} live orders, {resting} rest in a queue, {waiting} wait",
+        f"{len(live)} live orders, {resting} rest, {waiting} wait",
     )
     _require(
         len(waiting_slots(state)) == waiting,
@@ -216,12 +256,31 @@ def check_state(state: ShardState) -> None:
     _check_deadlines(state, _check_due(state, live))
 
 
+def _check_rows(state: ShardState, symbol: int) -> int:
+    # Orders of a symbol that are in no level; returns how many.
+    total = 0
+    for row in (ROW_PARKED, ROW_BUYS, ROW_SELLS):
+        where = f"symbol {symbol} row {row}"
+        slots, call = row_slots(state, symbol, row), state.calls[symbol]
+        ranks = state.more["rank"][slots]
+        _require(bool((state.owner[slots] > 0).all()), "I9 a row of orders", where)
+        _require(bool((state.orders["level"][slots] == NONE).all()), "I9 a row of orders", where)
+        _require(bool((state.aside["row"][slots] == row).all()), "I9 a row of orders", where)
+        _require(bool((np.diff(ranks) > 0).all()), "I9 rank", where)
+        _require(len(slots) == int(call["count"][row]), "I9 a row of orders", where)
+        tail = int(slots[-1]) if len(slots) else NONE
+        _require(tail == int(call["tail"][row]), "I9 a row of orders", where)
+        total += len(slots)
+    return total
+
+
 def _check_waiting(state: ShardState, symbol: int) -> int:
     # Orders that wait for a trigger; returns how many.
     slots, faults = stop_faults(state, symbol)
     _require(not faults, "I9 waiting orders", f"symbol {symbol}: {faults[:3]}")
     watched = int(state.rules[symbol]["watched"])
-    _require(watched == len(slots), "I9 watched", f"symbol {symbol}: {watched}")
+    collects = int(state.symbols[symbol]["phase"]) in CALLS
+    _require(watched == len(slots) + collects, "I9 watched", f"symbol {symbol}: {watched}")
     return len(slots)
 
 
@@ -325,11 +384,17 @@ def _check_dark(state: ShardState, level: int, slots: list[int], where: str) -> 
     _require(int(dark["head"]) == first, "I9 first hidden order", where)
     _require(int(dark["count"]) == int(hidden.sum()), "I9 hidden orders", where)
     shown, leaves = extra["shown"].astype(int), rows["leaves"].astype(int)
+    rank = extra["rank"].astype(int)
+    _require(bool((rank > 0).all()), "I9 rank", where)
+    for part in (rank[~hidden], rank[hidden]):
+        _require(bool((np.diff(part) > 0).all()), "I9 rank", where)
     _require(int(row["qty"]) == int(shown.sum()), "I9 displayed quantity", where)
     _require(int(dark["qty"]) == int((leaves - shown).sum()), "I9 hidden quantity", where)
-    good = np.where(hidden, shown == 0, (shown > 0) & (shown <= leaves))
-    _require(bool(good.all()), "I2 displayed slice", where)
     iceberg = extra["peak"] > 0
+    crossing = bool(state.calls[int(row["side"]) // 2]["stage"])  # its slices show again behind it
+    some = (shown > 0) | (iceberg & crossing)
+    good = np.where(hidden, shown == 0, some & (shown <= leaves))
+    _require(bool(good.all()), "I2 displayed slice", where)
     _require(bool((shown <= extra["peak"])[iceberg].all()), "I2 slice above peak", where)
     plain = ~iceberg & ~hidden
     _require(bool((shown == leaves)[plain].all()), "I2 all of an order is displayed", where)
@@ -399,6 +464,11 @@ def _check_deadlines(state: ShardState, expiries: list[int]) -> None:
     _require(bool((armed["dead_man"] != 0).all()), "deadline", "armed without a dead-man time")
     pending = [int(v) for name in ("dead_man_at", "close_at") for v in waits[name] if v != 0]
     pending += expiries
+    told = state.calls["indicative_at"]
+    pending += told[told != 0].tolist()
+    _require(
+        int((told != 0).sum()) == int(state.hdr[TIMED_SYMBOLS]), "deadline", "symbols that wait"
+    )
     bound = int(state.hdr[NEXT_DEADLINE])
     _require(not pending or 0 < bound <= min(pending), "deadline", f"the next is not {bound}")
 

@@ -89,6 +89,7 @@ RECEIPT_GATEWAY_IN = 56  # four words as they lie in the slot; shard_out is writ
 RECEIPT_SHARD_IN = 57
 RECEIPT_SHARD_OUT = 58
 RECEIPT_PRODUCER_SEQ = 59
+TIMED_SYMBOLS = 60  # symbols whose indicative price waits for its time
 BATCH_VERSION = 61  # odd while a batch changes the books
 INTENT = 62  # highest position announced to readers of the event ring
 TOUCHED = 63  # symbol the running command changed
@@ -142,7 +143,8 @@ MORE = np.dtype(
         ("share", "<i4"),  # what it still gets in the round that is open (engine/full_shares.py)
         ("link", "<i4"),  # next in a list by size, while a round is planned
         ("waits", "<i8"),  # for its trigger: STOP_NONE, STOP_WAITS, STOP_ELECTED
-        ("reserved", "<i8", (2,)),
+        ("rank", "<i8"),  # time priority within the symbol, 0: none yet
+        ("reserved", "<i8"),
     ],
     align=True,
 )
@@ -166,6 +168,17 @@ PENDING = np.dtype(
     ],
     align=True,
 )
+# Where a live order of the full rules is that is in no level: one of the rows of its symbol.
+ASIDE = np.dtype(
+    [
+        ("next", "<i4"),
+        ("prev", "<i4"),
+        ("row", "<i4"),  # ROW_PARKED, ROW_BUYS or ROW_SELLS, ROW_NONE: it is not aside
+        ("reserved", "<i4"),
+    ],
+    align=True,
+)
+ROW_NONE, ROW_PARKED, ROW_BUYS, ROW_SELLS = 0, 1, 2, 3
 # What a level of the full rules has beside LEVEL, whose qty is then what is displayed. Its queue
 # has displayed orders first, then the hidden ones.
 DARK = np.dtype(
@@ -247,6 +260,41 @@ RULES = np.dtype(
     ],
     align=True,
 )
+# Phases of an instrument with the full rules: bands, who waits for a call, what the public was told
+# of it, and the memory of the uncross that is under way (engine/full_uncross.py).
+CALL = np.dtype(
+    [
+        ("static_ref", "<i8"),  # ticks, 0: none; RULES.reference, else the first trade
+        ("dynamic_ref", "<i8"),  # of the running command
+        ("traded", "<i8"),  # since then: the next command has last_px instead
+        ("extensions", "<i8"),  # of the present call
+        ("has_calendar", "<i8"),
+        ("resumes_to", "<i8"),  # phase behind cancel-only
+        ("ranks", "<i8"),  # last one given out
+        ("head", "<i8", (4,)),  # by row: parked orders, market orders of a call by side
+        ("tail", "<i8", (4,)),
+        ("count", "<i8", (4,)),
+        ("told", "<i8", (4,)),  # price, volume, surplus and its side as last told in this call
+        ("indicative_at", "<i8"),  # something else is to be told then, 0: nothing
+        ("indicative_from", "<i8"),  # not before
+        ("stage", "<i8"),  # of leaving a call, 0: nothing is under way
+        ("to", "<i8"),  # phase that comes then
+        ("until", "<i8"),
+        ("px", "<i8"),  # of the cross
+        ("volume", "<i8"),
+        ("left", "<i8"),  # of it
+        ("pairs", "<i8"),
+        ("at", "<i8", (2,)),  # by side: price of the level that trades, 0: none yet
+        ("slot", "<i8", (2,)),  # its displayed order that trades, NONE: what is not displayed
+        ("listed", "<i8"),  # orders in `scratch`: slices to be shown again, then what expires
+        ("index", "<i8"),  # the next of them
+        ("trades", "<i8"),  # trade_id as it began
+        ("old_ref", "<i8"),
+        ("old_extensions", "<i8"),
+        ("reserved", "<i8", (7,)),
+    ],
+    align=True,
+)
 SESSION = np.dtype(
     [
         ("name", "<u8"),
@@ -291,6 +339,7 @@ ARRAYS: dict[str, np.dtype] = {
     "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
     "order_tag": _I8,  # (valid with ORDER_TAG)
     "more": MORE,
+    "aside": ASIDE,
     "pending": PENDING,
     "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
@@ -305,6 +354,7 @@ ARRAYS: dict[str, np.dtype] = {
     "sides": SIDE,
     "symbols": SYMBOL,
     "rules": RULES,
+    "calls": CALL,
     "settling": _I4,  # symbols that something follows for when the command is done, ascending
     "names": _U8,
     "sessions": SESSION,
@@ -333,6 +383,7 @@ node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_chi
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
 rules, settling = (_views[n] for n in ("rules", "settling"))
+aside, calls = (_views[n] for n in ("aside", "calls"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
 ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
 text_index, scratch, dirty = (_views[n] for n in ("text_index", "scratch", "dirty"))
@@ -393,6 +444,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "order_text": orders,
         "order_tag": orders,
         "more": orders,
+        "aside": orders,
         "pending": orders,
         "due": orders,
         "free_orders": orders,
@@ -407,6 +459,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "sides": symbols * 2,
         "symbols": symbols,
         "rules": symbols,
+        "calls": symbols,
         "settling": symbols,
         "names": symbols,
         "sessions": limits.sessions_max + 1,
@@ -486,6 +539,7 @@ def allocate_state(
     state.recent[:] = NONE
     state.sides["best"] = state.sides["root"] = NONE
     state.dark["head"] = NONE
+    state.calls["head"] = state.calls["tail"] = NONE
     state.rules["triggers"] = state.rules["trail_first"] = NONE
     values = {
         SHARD: shard,

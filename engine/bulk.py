@@ -39,45 +39,10 @@ from engine.full_numbers import FULL_CANCEL, FULL_SETTLE
 from engine.jit import helper, subroutine
 from engine.matching import WORK_CANCELS, WORK_NONE, WORK_ROWS, order_cancel, slice_full
 from engine.records import CommandFlag, EventKind, OrderState, Reason, TimeInForce
+from engine.scratch import scratch_sort
 
 PAGE_ROWS_DEFAULT = 100
 PAGE_ROWS_MAX = 500
-
-
-@helper
-def heap_sift(s, start, end):
-    """Restore the max-heap of order ids below `start` in scratch[:end]."""
-    root = start
-    while root * 2 + 1 < end:
-        child = root * 2 + 1
-        if (
-            child + 1 < end
-            and orders(s)[scratch(s)[child]]["order_id"]
-            < orders(s)[scratch(s)[child + 1]]["order_id"]
-        ):
-            child += 1
-        if orders(s)[scratch(s)[root]]["order_id"] >= orders(s)[scratch(s)[child]]["order_id"]:
-            break
-        kept = scratch(s)[root]
-        scratch(s)[root] = scratch(s)[child]
-        scratch(s)[child] = kept
-        root = child
-
-
-@helper
-def scratch_sort(s, count):
-    """Sort scratch[:count] by order_id, that is by entry. O(n log n), in place."""
-    start = count // 2
-    while start > 0:
-        start -= 1
-        heap_sift(s, start, count)
-    end = count
-    while end > 1:
-        end -= 1
-        top = scratch(s)[0]
-        scratch(s)[0] = scratch(s)[end]
-        scratch(s)[end] = top
-        heap_sift(s, np.int64(0), end)
 
 
 @helper

@@ -1,5 +1,6 @@
 """Deadlines: when a silent or an abandoned session is dealt with (RULES §10, §13), and what is due
-first of all that waits for a time, orders that expire included (engine/order_due.py).
+first of all that waits for a time: orders that expire (engine/order_due.py) and indicative prices
+(engine/full_indicative.py) too.
 
 Hot in `session_heard`, rare elsewhere. A session row has two deadlines, 0 where there is none:
 
@@ -16,7 +17,17 @@ Times are nanoseconds below 2**62 and delays at most DELAY_NS_MAX: no sum here c
 
 import numpy as np
 
-from engine.book_state import IN_TS, NEXT_DEADLINE, SESSIONS_USED, due, orders, sessions
+from engine.book_state import (
+    IN_TS,
+    NEXT_DEADLINE,
+    SESSIONS_USED,
+    SYMBOLS_USED,
+    TIMED_SYMBOLS,
+    calls,
+    due,
+    orders,
+    sessions,
+)
 from engine.jit import helper, subroutine
 from engine.order_due import due_first
 from engine.records import RejectCode
@@ -79,11 +90,24 @@ def session_deadline(s, slot):
     return deadline
 
 
+@helper
+def indication_first(s):
+    """(time, symbol) of the first indicative price that waits to be told; 0: none does."""
+    earliest, found = np.int64(0), np.int64(0)
+    if s[TIMED_SYMBOLS] == 0:
+        return earliest, found
+    for symbol in range(1, np.int64(s[SYMBOLS_USED]) + 1):
+        at = np.int64(calls(s)[symbol]["indicative_at"])
+        if at != 0 and (earliest == 0 or at < earliest):
+            earliest, found = at, np.int64(symbol)
+    return earliest, found
+
+
 @subroutine
 def deadline_find(s, now):
-    """What is due first at `now`: (session slot, order_id), both 0 when nothing is. An order comes
-    before a session of the same time, among equal sessions the lowest slot. Makes NEXT_DEADLINE
-    exact. O(sessions).
+    """What is due first at `now`: (session slot, order_id, symbol whose indicative price is told),
+    all 0 when nothing is. At the same time an order comes first, then a session, then a symbol,
+    among equals the lowest. Makes NEXT_DEADLINE exact. O(sessions), O(symbols) where any waits.
     """
     earliest, found = np.int64(0), np.int64(0)
     for slot in range(1, np.int64(s[SESSIONS_USED]) + 1):
@@ -94,10 +118,15 @@ def deadline_find(s, now):
     if expiry != 0 and (earliest == 0 or expiry <= earliest):
         earliest, found = expiry, np.int64(0)
         order_id = np.int64(orders(s)[np.int64(due(s)[0])]["order_id"])
+    told_at, symbol = indication_first(s)
+    if told_at != 0 and (earliest == 0 or told_at < earliest):
+        earliest, found, order_id = told_at, np.int64(0), np.int64(0)
+    else:
+        symbol = np.int64(0)
     s[NEXT_DEADLINE] = earliest
     if earliest > now:
-        return np.int64(0), np.int64(0)
-    return found, order_id
+        return np.int64(0), np.int64(0), np.int64(0)
+    return found, order_id, symbol
 
 
 @subroutine
@@ -109,5 +138,5 @@ def deadlines_move(s, pause):
             row["dead_man_at"] += pause
         if row["close_at"] != 0:
             row["close_at"] += pause
-    if s[NEXT_DEADLINE] != 0 and due_first(s) == 0:
-        s[NEXT_DEADLINE] += pause  # with orders that expire it stays, too early
+    if s[NEXT_DEADLINE] != 0 and due_first(s) == 0 and s[TIMED_SYMBOLS] == 0:
+        s[NEXT_DEADLINE] += pause  # with what does not move it stays, too early

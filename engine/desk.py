@@ -44,7 +44,7 @@ from engine.emit import (
     emit_session,
 )
 from engine.full_entry import full_command, full_go
-from engine.full_numbers import FULL_EXPIRE, FULL_RULE
+from engine.full_numbers import FULL_EXPIRE, FULL_INDICATE, FULL_PHASE, FULL_RULE
 from engine.id_table import texts_forget
 from engine.image import image_open
 from engine.jit import helper, subroutine
@@ -188,17 +188,19 @@ def deadline_fire(s, slot):
 @subroutine
 def time_run(s, slot, order_id, pause):
     """TIME: let one thing happen if it is due now: the order expires, or a deadline of the session
-    `slot` fires; neither named: whatever is due first. Or move the deadlines of all sessions by a
-    pause: then nothing happens.
+    `slot` fires; neither named: whatever is due first, an indicative price too. Or move the
+    deadlines of all sessions by a pause: then nothing happens.
     """
     now = np.int64(s[IN_TS])
     if pause != 0:
         deadlines_move(s, pause)
         return
-    found = slot
+    found, symbol = slot, np.int64(0)
     if slot == 0 and order_id == 0:
-        found, order_id = deadline_find(s, now)
-    if order_id != 0:
+        found, order_id, symbol = deadline_find(s, now)
+    if symbol != 0:
+        full_go(s, FULL_INDICATE, symbol, np.int64(0))
+    elif order_id != 0:
         order = order_id & SLOT_MASK
         if due_now(s, order, now) and orders(s)[order]["order_id"] == order_id:
             full_go(s, FULL_EXPIRE, order, np.int64(0))
@@ -317,11 +319,14 @@ def administrative_code(c):
 
 @helper
 def step_rules(s, c):
-    """SET_RULE: of instruments with the full rules. Returns (reject code, symbol index)."""
+    """SET_RULE, SET_PHASE: of instruments with the full rules. Returns (reject code, symbol
+    index).
+    """
     symbol = symbol_find(s, c)
     if symbol == 0 or symbols(s)[symbol]["rules"] == RuleSet.PLAIN:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), np.int64(0)
-    return full_command(s, c, FULL_RULE, symbol, np.int64(0)), symbol
+    what = FULL_RULE if c["kind"] == CommandKind.SET_RULE else FULL_PHASE
+    return full_command(s, c, what, symbol, np.int64(0)), symbol
 
 
 @subroutine
@@ -343,7 +348,7 @@ def step_administrative(s, c):
         code = step_producer_reset(s, c)
     elif kind == CommandKind.INCARNATION:
         code = step_incarnation(s, c)
-    elif kind == CommandKind.SET_RULE:
+    elif kind == CommandKind.SET_RULE or kind == CommandKind.SET_PHASE:
         code, symbol = step_rules(s, c)
     else:
         code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)

@@ -18,6 +18,7 @@ from engine.book_state import (
     NONE,
     ORDER_HIDDEN,
     SETTLING,
+    calls,
     dark,
     levels,
     more,
@@ -68,12 +69,28 @@ def top_lose(s, slot):
 
 
 @helper
+def queue_place(s, slot, ahead):
+    """Whom an order that was parked stands behind: `ahead`, or the last before it of its kind with
+    an earlier rank; NONE: nobody.
+    """
+    rank, hidden = np.int64(more(s)[slot]["rank"]), orders(s)[slot]["flags"] & ORDER_HIDDEN
+    while ahead >= 0 and np.int64(more(s)[ahead]["rank"]) > rank:
+        if orders(s)[ahead]["flags"] & ORDER_HIDDEN != hidden:
+            break
+        ahead = np.int64(orders(s)[ahead]["prev"])
+    return ahead
+
+
+@helper
 def queue_link(s, slot, level):
     """Put the order into the list of a level: displayed before the hidden ones, hidden last."""
     order, row = orders(s)[slot], levels(s)[level]
     hidden = np.int64(order["flags"]) & ORDER_HIDDEN
     behind = np.int64(NONE if hidden else dark(s)[level]["head"])
     ahead = np.int64(row["tail"]) if behind < 0 else np.int64(orders(s)[behind]["prev"])
+    if more(s)[slot]["rank"] != calls(s)[np.int64(order["symbol"])]["ranks"]:
+        ahead = queue_place(s, slot, ahead)
+        behind = np.int64(row["head"]) if ahead < 0 else np.int64(orders(s)[ahead]["next"])
     order["prev"] = ahead
     order["next"] = behind
     order["level"] = level
@@ -85,7 +102,7 @@ def queue_link(s, slot, level):
         orders(s)[behind]["prev"] = slot
     else:
         row["tail"] = slot
-    if hidden and dark(s)[level]["head"] < 0:
+    if hidden and behind == np.int64(dark(s)[level]["head"]):
         dark(s)[level]["head"] = slot
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.book_numba import level_next
 from engine.book_state import MAX_WALK, levels, sides, symbols
+from engine.full_bands import dynamic_range
 from engine.full_match import level_offers
 from engine.jit import helper, subroutine
 from engine.records import NOTIONAL_MAX, PRICE_TICKS_MAX, RejectCode
@@ -44,6 +45,7 @@ def full_afford(s, who, money):
     symbol, side, account, mode = who
     level = np.int64(sides(s)[symbol * 2 + (1 - side)]["best"])
     found, seen = np.int64(0), np.int64(0)
+    lowest, highest = dynamic_range(s, symbol)
     while level >= 0:
         price = lot_price(s, symbol, np.int64(levels(s)[level]["px"]))
         lots = min(money // price, PRICE_TICKS_MAX - found)
@@ -52,6 +54,8 @@ def full_afford(s, who, money):
             break
         if seen > s[MAX_WALK]:
             return np.int64(0), np.int64(RejectCode.WALK_TOO_LONG.value)
+        if levels(s)[level]["px"] < lowest or levels(s)[level]["px"] > highest:
+            break
         here, ends = level_offers(s, level, lots, account, mode)
         found += here
         money -= here * price

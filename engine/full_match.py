@@ -20,13 +20,8 @@ from engine.book_state import (
     NONE,
     ORDER_HIDDEN,
     PUBLIC_REF,
-    RUN_OPEN,
-    SETTLING,
     WORK_COUNT,
     WORK_CURSOR,
-    WORK_KIND,
-    WORK_ORDER,
-    WORK_REF,
     WORK_TOTAL,
     events,
     levels,
@@ -36,13 +31,13 @@ from engine.book_state import (
     sides,
     symbols,
 )
-from engine.emit import emit_continued
+from engine.full_aside import aside_leave, is_aside, rank_new
+from engine.full_bands import dynamic_range, full_traded
 from engine.full_book import (
     full_append,
     full_refresh,
     full_remove,
     full_shrink,
-    full_touch,
     level_total,
     own_met,
 )
@@ -53,18 +48,11 @@ from engine.full_emit import (
     full_emit_refreshed,
     full_emit_trade,
 )
-from engine.full_pending import is_stop_market, stop_unlink, stop_waits, wave_note
+from engine.full_pending import is_stop_market, stop_unlink, stop_waits
 from engine.full_rounds import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
-from engine.matching import (
-    WORK_NONE,
-    WORK_SWEEP,
-    best_crosses,
-    order_release,
-    slice_full,
-    sweep_open,
-)
+from engine.matching import order_release, slice_full
 from engine.order_due import due_insert, due_remove
 from engine.records import (
     PRICE_TICKS_MAX,
@@ -76,7 +64,8 @@ from engine.records import (
     TimeInForce,
 )  # fmt: skip
 
-DONE, WAITS, ENDED = 0, 1, 2  # what a sweep comes to: nothing more to meet, slice full, prevented
+# What a sweep comes to: nothing more to meet, slice full, prevented, beyond the dynamic band.
+DONE, WAITS, ENDED, BREACH = 0, 1, 2, 3
 
 
 @subroutine
@@ -88,10 +77,12 @@ def full_release(s, slot):
 
 @subroutine
 def full_end(s, kind, slot, reason):
-    """An order that rests or waits leaves the market as CANCELED or EXPIRED."""
+    """A live order leaves the market as CANCELED or EXPIRED, from wherever it is."""
     full_emit_ended(s, kind, slot, reason)
     if stop_waits(s, slot):
         stop_unlink(s, slot)
+    elif is_aside(s, slot):
+        aside_leave(s, slot)
     else:
         full_remove(s, slot)
     full_release(s, slot)
@@ -112,10 +103,9 @@ def full_trade(s, taker, maker, qty):
     px = np.int64(maker_row["px"])
     symbol = symbols(s)[np.int64(maker_row["symbol"])]
     symbol["trade_id"] += 1
-    symbol["last_px"] = px
+    full_traded(s, np.int64(maker_row["symbol"]), px)
     symbol["last_qty"] = qty
     symbol["volume"] += qty
-    wave_note(s, np.int64(maker_row["symbol"]), px)
     displayed = min(qty, np.int64(more(s)[maker]["shown"]))
     full_shrink(s, maker, displayed, qty - displayed)
     maker_row["cum"] += qty
@@ -134,6 +124,7 @@ def full_trade(s, taker, maker, qty):
 def slice_show(s, slot):
     """The next slice of an iceberg, under a new public reference."""
     old_ref = np.int64(orders(s)[slot]["public_ref"])
+    rank_new(s, slot)
     full_refresh(s, slot)
     s[PUBLIC_REF] += 1
     orders(s)[slot]["public_ref"] = s[PUBLIC_REF]
@@ -224,11 +215,14 @@ def full_sweep(s, taker):
     opposite = symbol * 2 + (1 - np.int64(row["side"]))
     sign = 1 - 2 * np.int64(row["side"])
     limit = full_limit(s, taker)
+    lowest, highest = dynamic_range(s, symbol)
     rounds = rules(s)[symbol]["rounds"] != 0
     while row["leaves"] > 0 or (rounds and round_open(s, symbol)):
         level = np.int64(sides(s)[opposite]["best"])
         if level < 0 or (limit - np.int64(levels(s)[level]["px"])) * sign < 0:
             break
+        if levels(s)[level]["px"] < lowest or levels(s)[level]["px"] > highest:
+            return BREACH
         if slice_full(s):
             return WAITS
         if rounds:
@@ -260,6 +254,8 @@ def full_book(s, slot, old_ref):
     if shown > 0:
         s[PUBLIC_REF] += 1
         row["public_ref"] = s[PUBLIC_REF]
+    if extra["rank"] == 0:
+        rank_new(s, slot)
     top_seek(s, slot)
     id_insert(s, slot)
     full_append(s, slot)
@@ -282,8 +278,8 @@ def remainder_reason(row):
 
 @helper
 def level_missing(s, row):
-    """Whether the order's price has no level and none is free: what was a stop found out only now,
-    others were refused at entry.
+    """Whether the order's price has no level and none is free: what was a stop or waited for its
+    call finds out only now, others were refused at entry.
     """
     if s[LEVELS_USED] < s[LEVELS_CAPACITY]:
         return False
@@ -300,6 +296,17 @@ def place_crowded(s, slot):
 
 
 @helper
+def full_rest(s, slot, old_ref):
+    """The order enters the book, unless there is no place for it any more."""
+    if level_missing(s, orders(s)[slot]):
+        full_fail(s, slot, np.int64(RejectCode.LEVELS_FULL.value))
+    elif place_crowded(s, slot):
+        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
+    else:
+        full_book(s, slot, old_ref)
+
+
+@helper
 def full_close(s, slot, old_ref):
     """What is left after the sweep: rests, expires, or nothing."""
     row = orders(s)[slot]
@@ -309,68 +316,8 @@ def full_close(s, slot, old_ref):
     elif reason != 0:
         full_emit_ended(s, EventKind.EXPIRED, slot, reason)
         full_release(s, slot)
-    elif level_missing(s, row):
-        full_fail(s, slot, np.int64(RejectCode.LEVELS_FULL.value))
-    elif place_crowded(s, slot):
-        full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
     else:
-        full_book(s, slot, old_ref)
-
-
-@helper
-def run_open(s, slot, old_ref):
-    """The order begins to meet the book: a work of its own, or part of one that settles."""
-    if s[WORK_KIND] == WORK_NONE:
-        sweep_open(s, slot, old_ref)
-    s[RUN_OPEN] = 1
-    s[WORK_ORDER] = slot
-    s[WORK_REF] = old_ref
-    s[WORK_CURSOR] = 0
-    s[WORK_TOTAL] = 0
-
-
-@subroutine
-def full_run_on(s):
-    """Go on with the order that is running; returns False when the slice is full before its end."""
-    slot = np.int64(s[WORK_ORDER])
-    full_touch(s, np.int64(orders(s)[slot]["symbol"]))
-    found = full_sweep(s, slot)
-    if found == WAITS:
-        id_insert(s, slot)
-        return False
-    s[RUN_OPEN] = 0
-    s[WORK_CURSOR] = 0
-    s[WORK_TOTAL] = 0
-    if s[WORK_KIND] == WORK_SWEEP:
-        s[WORK_KIND] = WORK_NONE
-        if s[SETTLING] == 0:
-            s[WORK_COUNT] = 0
-    if found == ENDED:
-        full_release(s, slot)
-    else:
-        full_close(s, slot, np.int64(s[WORK_REF]))
-    return True
-
-
-@helper
-def full_enter(s, slot, old_ref):
-    """The order meets the book; returns False when the slice is full before its end."""
-    row = orders(s)[slot]
-    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
-    if best_crosses(s, symbol, side, full_limit(s, slot)):
-        run_open(s, slot, old_ref)
-        return full_run_on(s)
-    full_touch(s, symbol)
-    full_close(s, slot, old_ref)
-    return True
-
-
-@helper
-def full_start(s, slot, old_ref):
-    """The order of a command meets the book, as a work where it does not fit into the slice."""
-    if not full_enter(s, slot, old_ref):
-        emit_continued(s, np.int64(s[WORK_COUNT]))
-        s[WORK_COUNT] = 0
+        full_rest(s, slot, old_ref)
 
 
 @helper
@@ -407,6 +354,7 @@ def full_dry_run(s, who, limit, qty, wanted):
     symbol, side, account, mode = who
     level = np.int64(sides(s)[symbol * 2 + (1 - side)]["best"])
     sign, seen, found, ends = 1 - 2 * side, np.int64(0), np.int64(0), False
+    lowest, highest = dynamic_range(s, symbol)
     while (
         level >= 0
         and found < wanted
@@ -416,6 +364,8 @@ def full_dry_run(s, who, limit, qty, wanted):
         seen += np.int64(levels(s)[level]["count"])
         if seen > s[MAX_WALK]:
             return np.int64(RejectCode.WALK_TOO_LONG.value)
+        if levels(s)[level]["px"] < lowest or levels(s)[level]["px"] > highest:
+            break
         here, ends = level_offers(s, level, qty - found, account, mode)
         found += here
         level = level_next(s, level)

@@ -24,12 +24,17 @@ from engine.book_state import (
     sides,
     symbols,
 )
+from engine.full_aside import park_new
+from engine.full_bands import static_code, static_limit
 from engine.full_book import full_touch
 from engine.full_budget import full_afford, full_cost_code
+from engine.full_calls import joins_now, trades_now
 from engine.full_emit import full_emit_accepted, full_emit_ended
-from engine.full_match import full_dry_run, full_end, full_release, full_start, limit_or_any
+from engine.full_match import full_dry_run, full_end, full_release, limit_or_any
 from engine.full_pending import STOP_NONE, is_stop, is_trailing
+from engine.full_phases import auction_code, phase_code
 from engine.full_rounds import level_crowded
+from engine.full_run import full_start
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses, order_take
 from engine.records import (
@@ -74,10 +79,14 @@ def slid_px(s, symbol, side, px):
 
 @helper
 def entry_px(s, c, symbol):
-    """Limit price the order will have: as stated, derived, or 0 for market."""
+    """Limit price the order will have: as stated, derived, or 0 for market. A market order of a
+    call reserves at the static band.
+    """
     side, px = np.int64(c["side"]), np.int64(c["px"])
     flags, best = np.int64(c["flags"]), best_opposite(s, symbol, side)
-    if c["order_type"] == OrderType.MARKET_TO_LIMIT:
+    if c["order_type"] == OrderType.MARKET and c["tif"] >= TimeInForce.AT_OPEN:
+        px = static_limit(s, symbol, side)
+    elif c["order_type"] == OrderType.MARKET_TO_LIMIT:
         px = best
     elif flags & CommandFlag.PROTECTED.value and best > 0:
         px = best + (1 - 2 * side) * rule_of(s, symbol, InstrumentRule.PROTECTION)
@@ -103,6 +112,16 @@ def parts_code(s, symbol, qty, peak):
 
 
 @helper
+def band_code(s, c, symbol):
+    """308, 309 of NEW."""
+    side = np.int64(c["side"])
+    if c["order_type"] == OrderType.MARKET and c["tif"] >= TimeInForce.AT_OPEN:
+        missing = static_limit(s, symbol, side) == 0
+        return np.int64(RejectCode.NO_BAND.value if missing else 0)
+    return static_code(s, symbol, side, np.int64(c["px"]))
+
+
+@helper
 def is_built(kind):
     """Whether orders of this type are traded; the others are refused 304."""
     return kind <= OrderType.BUDGET or is_stop(kind)
@@ -125,6 +144,9 @@ def can_rest(c):
 @helper
 def instrument_code(s, c, symbol):
     """3xx of NEW, in order of code."""
+    code = phase_code(s, c, symbol)
+    if code != 0:
+        return code
     tif, flags = np.int64(c["tif"]), np.int64(c["flags"])
     unprotected = (
         rule_of(s, symbol, InstrumentRule.PROTECTION) == 0
@@ -134,9 +156,11 @@ def instrument_code(s, c, symbol):
     built = is_built(np.int64(c["order_type"]))
     if not built or flags & UNBUILT_FLAGS or unprotected or spends:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
-    if tif >= TimeInForce.AT_OPEN:
-        return np.int64(RejectCode.NO_SUCH_AUCTION.value)  # no calendar has one yet
-    code = parts_code(s, symbol, np.int64(c["qty"]), np.int64(c["peak"]))
+    code = auction_code(s, symbol, tif)
+    if code == 0:
+        code = band_code(s, c, symbol)
+    if code == 0:
+        code = parts_code(s, symbol, np.int64(c["qty"]), np.int64(c["peak"]))
     trails = is_trailing(np.int64(c["order_type"]))
     if code == 0 and trails and c["side"] == Side.BUY and c["px"] == 0:
         code = np.int64(RejectCode.CAP_REQUIRED.value)
@@ -144,7 +168,7 @@ def instrument_code(s, c, symbol):
         code = np.int64(RejectCode.EXPIRY_PAST.value)
     crowded = trails and trails_full(s, symbol)
     side_index = symbol * 2 + np.int64(c["side"])
-    limited = c["order_type"] == OrderType.LIMIT and can_rest(c)
+    limited = c["order_type"] == OrderType.LIMIT and can_rest(c) and tif < TimeInForce.AT_OPEN
     if limited and level_crowded(s, side_index, np.int64(c["px"]), np.int64(NONE)):
         crowded = True
     if code == 0 and crowded:
@@ -165,6 +189,8 @@ def book_code(s, c, symbol, px):
     side, flags = np.int64(c["side"]), np.int64(c["flags"])
     limited = c["order_type"] == OrderType.LIMIT
     enough, too_long = True, np.int64(0)
+    if not trades_now(s, symbol) or c["tif"] >= TimeInForce.AT_OPEN:
+        return np.int64(0), enough, too_long
     if flags & CommandFlag.POST_ONLY.value and not may_make(s, symbol, side, px):
         return np.int64(RejectCode.WOULD_TRADE.value), enough, too_long
     if not limited and best_opposite(s, symbol, side) == 0:
@@ -196,13 +222,13 @@ def spend_code(s, c, symbol):
 
 
 @helper
-def capacity_code(s, c, symbol, px):
-    """9xx of NEW but 904."""
+def capacity_code(s, c, symbol, px, waits):
+    """9xx of NEW but 904. One that waits for its call looks for a level then."""
     if s[ORDERS_FREE] == 0:
         return np.int64(RejectCode.ORDERS_FULL.value)
     side_index = symbol * 2 + np.int64(c["side"])
     full = s[LEVELS_USED] >= s[LEVELS_CAPACITY]
-    if full and can_rest(c) and level_find(s, side_index, px) < 0:
+    if full and not waits and can_rest(c) and level_find(s, side_index, px) < 0:
         return np.int64(RejectCode.LEVELS_FULL.value)
     return np.int64(0)
 
@@ -229,6 +255,7 @@ def more_take(s, c, slot, symbol):
     extra["link"] = 0
     extra["stp"] = stp_of(s, c, symbol)
     extra["waits"] = STOP_NONE
+    extra["rank"] = 0
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
     if flags & CommandFlag.HIDDEN.value:
@@ -246,11 +273,13 @@ def full_new(s, c, symbol, text_row):
         return code
     px = entry_px(s, c, symbol)
     code, enough, too_long = book_code(s, c, symbol, px)
+    tif = np.int64(c["tif"])
+    waits = tif >= TimeInForce.AT_OPEN and not joins_now(s, symbol, tif)
     qty = np.int64(c["qty"])
     if code == 0 and too_long == 0 and c["order_type"] == OrderType.BUDGET:
         code, qty, too_long = spend_code(s, c, symbol)
     if code == 0:
-        code = capacity_code(s, c, symbol, px)
+        code = capacity_code(s, c, symbol, px, waits)
     if code == 0:
         code = too_long
     if code != 0:
@@ -260,7 +289,10 @@ def full_new(s, c, symbol, text_row):
     orders(s)[slot]["leaves"] = qty
     more_take(s, c, slot, symbol)
     full_emit_accepted(s, slot)
-    if enough:
+    if waits:
+        full_touch(s, symbol)
+        park_new(s, slot)
+    elif enough:
         full_start(s, slot, np.int64(0))
     else:
         full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
@@ -270,7 +302,7 @@ def full_new(s, c, symbol, text_row):
 
 @subroutine
 def full_cancel(s, slot, reason):
-    """Take a resting order out of the market."""
+    """Take a live order out of the market."""
     full_touch(s, np.int64(orders(s)[slot]["symbol"]))
     full_end(s, EventKind.CANCELED, slot, reason)
 

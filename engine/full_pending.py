@@ -215,10 +215,9 @@ def stop_unlink(s, slot):
 def wave_note(s, symbol, px):
     """A trade at px: the next wave looks at the lowest and the highest since the one before."""
     row = rules(s)[symbol]
-    if row["watched"] != 0:
-        low = np.int64(row["wave_low"])
-        row["wave_low"] = px if low == 0 else min(low, px)
-        row["wave_high"] = max(np.int64(row["wave_high"]), px)
+    low = np.int64(row["wave_low"])
+    row["wave_low"] = px if low == 0 else min(low, px)
+    row["wave_high"] = max(np.int64(row["wave_high"]), px)
 
 
 @helper

@@ -13,6 +13,7 @@ from engine.book_state import (
     LEVELS_USED,
     ORDER_POST_ONLY,
     ORDER_SLIDE,
+    aside,
     dark,
     events,
     levels,
@@ -22,20 +23,24 @@ from engine.book_state import (
     symbols,
 )
 from engine.emit import event_order, event_public, symbol_id_of
+from engine.full_aside import aside_join, aside_leave, is_aside, rank_new
+from engine.full_bands import static_code
 from engine.full_book import full_remove, full_shrink, full_touch
+from engine.full_calls import trades_now
 from engine.full_emit import full_emit_ended, order_total
 from engine.full_match import (
     full_dry_run,
     full_fail,
     full_release,
-    full_start,
     is_hidden,
     limit_or_any,
     place_crowded,
 )
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
 from engine.full_pending import is_trailing, stop_waits
+from engine.full_phases import phase_code_replace
 from engine.full_rounds import level_crowded
+from engine.full_run import full_start
 from engine.jit import helper, subroutine
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove
@@ -94,7 +99,8 @@ def change_fits(s, c, slot):
     waits = stop_waits(s, slot)
     bad = (
         (c["peak"] != 0 and (not sliced or is_hidden(s, slot) or row["tif"] == TimeInForce.IOC))
-        or (c["min_qty"] != 0 and not limited)
+        or (c["min_qty"] != 0 and (not limited or row["tif"] >= TimeInForce.AT_OPEN))
+        or (c["px"] != 0 and kind == OrderType.MARKET)
         or (c["px"] != 0 and (kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT))
         or (c["px2"] != 0 and not waits)
         or (c["qty2"] != 0 and not (waits and is_trailing(kind) and same_unit(s, c, slot)))
@@ -125,8 +131,46 @@ def change_immutable(s, c, slot):
 
 
 @helper
+def keeps_trigger(s, c, slot):
+    """Whether what an order waits for stays as it is."""
+    row = pending(s)[slot]
+    trails = is_trailing(np.int64(orders(s)[slot]["order_type"]))
+    px = np.int64(row["activation"]) if trails else np.int64(row["trigger"])
+    same_px = c["px2"] == 0 or np.int64(c["px2"]) == px
+    return same_px and (c["qty2"] == 0 or c["qty2"] == row["distance"])
+
+
+@helper
+def only_decreases(s, c, slot, total):
+    """Whether nothing but the total changes, to less: as good as a cancel."""
+    row, extra = orders(s)[slot], more(s)[slot]
+    return (
+        total < order_total(s, slot)
+        and (c["px"] == 0 or c["px"] == row["px"])
+        and wanted_peak(s, c, slot) == extra["peak"]
+        and (c["min_qty"] == 0 or c["min_qty"] == extra["min_qty"])
+        and wanted_tif(c, row) == np.int64(row["tif"])
+        and wanted_expiry(s, c, slot) == extra["expire_ts"]
+        and keeps_trigger(s, c, slot)
+    )
+
+
+@helper
+def change_phase_code(s, c, slot, total):
+    """303: what the present phase does not take."""
+    row = orders(s)[slot]
+    if only_decreases(s, c, slot, total):
+        return np.int64(0)
+    tif, symbol = np.int64(row["tif"]), np.int64(row["symbol"])
+    code = phase_code_replace(s, symbol, tif, c["min_qty"] != 0)
+    if code == 0:
+        code = phase_code_replace(s, symbol, wanted_tif(c, row), False)
+    return code
+
+
+@helper
 def change_code(s, c, slot, total):
-    """103, 104, 304, 310, 312, 313 of a replace."""
+    """103, 104, 303, 304, 308, 310, 312, 313 of a replace."""
     row = orders(s)[slot]
     symbol = np.int64(row["symbol"])
     if max(np.int64(c["px"]), np.int64(c["px2"])) > symbols(s)[symbol]["px_max"]:
@@ -135,9 +179,15 @@ def change_code(s, c, slot, total):
         return np.int64(RejectCode.OUT_OF_RANGE.value)
     if not change_fits(s, c, slot):
         return np.int64(RejectCode.BAD_COMBINATION.value)
+    code = change_phase_code(s, c, slot, total)
+    if code != 0:
+        return code
     if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
-    code = parts_code(s, symbol, total, wanted_peak(s, c, slot))
+    if c["px"] != 0 and c["px"] != row["px"]:
+        code = static_code(s, symbol, np.int64(row["side"]), np.int64(c["px"]))
+    if code == 0:
+        code = parts_code(s, symbol, total, wanted_peak(s, c, slot))
     gtd = wanted_tif(c, row) == TimeInForce.GTD
     if code == 0 and gtd and wanted_expiry(s, c, slot) <= s[IN_TS]:
         code = np.int64(RejectCode.EXPIRY_PAST.value)
@@ -182,8 +232,12 @@ def full_keep(s, c, slot, total):
     less = order_total(s, slot) - total
     held = np.int64(orders(s)[slot]["leaves"]) - before
     displayed = max(less - held, np.int64(0))
-    full_shrink(s, slot, displayed, less - displayed)
+    if is_aside(s, slot):
+        orders(s)[slot]["leaves"] -= less
+    else:
+        full_shrink(s, slot, displayed, less - displayed)
     change_note(s, c, slot)
+    full_touch(s, np.int64(orders(s)[slot]["symbol"]))
     cut = np.int64(extra["shown"]) - np.int64(extra["peak"])
     if extra["peak"] != 0 and cut > 0:
         level = np.int64(orders(s)[slot]["level"])
@@ -195,8 +249,23 @@ def full_keep(s, c, slot, total):
     event["public_ref"] = orders(s)[slot]["public_ref"]
     event["flags"] |= EventFlag.KEPT.value
     if extra["shown"] < before:
-        full_touch(s, np.int64(orders(s)[slot]["symbol"]))
         event_public(s, event)
+
+
+@helper
+def rank_anew(s, c, slot, px, total):
+    """An order that is in no level loses its time there where it waits."""
+    row = orders(s)[slot]
+    place = np.int64(aside(s)[slot]["row"])
+    aside_leave(s, slot)
+    row["px"] = px
+    row["leaves"] = total - (order_total(s, slot) - np.int64(row["leaves"]))
+    change_note(s, c, slot)
+    event = replaced_open(s, slot, total, np.int64(0))
+    event["flags"] |= EventFlag.LEFT_BOOK.value
+    rank_new(s, slot)
+    aside_join(s, slot, place)
+    full_touch(s, np.int64(row["symbol"]))
 
 
 @helper
@@ -204,10 +273,12 @@ def full_move(s, c, slot, px, total, enough):
     """The order leaves its queue, meets the book as an aggressor, rests at the back."""
     row, extra = orders(s)[slot], more(s)[slot]
     before, ref = np.int64(extra["shown"]), np.int64(row["public_ref"])
-    crosses = best_crosses(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
+    symbol = np.int64(row["symbol"])
+    crosses = trades_now(s, symbol) and best_crosses(s, symbol, np.int64(row["side"]), px)
     leaves = total - (order_total(s, slot) - np.int64(row["leaves"]))
     full_remove(s, slot)
     extra["shown"] = 0
+    extra["rank"] = 0
     row["px"] = px
     row["leaves"] = leaves
     row["public_ref"] = 0
@@ -227,7 +298,7 @@ def full_move(s, c, slot, px, total, enough):
     if not crosses:  # what the public still sees
         row["public_ref"] = ref
         extra["shown"] = before
-    full_touch(s, np.int64(row["symbol"]))
+    full_touch(s, symbol)
     if enough:
         full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
     else:
@@ -242,7 +313,8 @@ def move_code(s, c, slot, px, total):
     """
     row = orders(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
-    if row["flags"] & ORDER_POST_ONLY and not may_make(s, symbol, side, px):
+    post_only = row["flags"] & ORDER_POST_ONLY != 0 and trades_now(s, symbol)
+    if post_only and not may_make(s, symbol, side, px):
         return np.int64(RejectCode.WOULD_TRADE.value), True
     found = np.int64(0)
     if c["min_qty"] != 0:
@@ -278,10 +350,13 @@ def full_replace(s, c, slot):
     if kept and px == np.int64(row["px"]) and total <= before:
         full_keep(s, c, slot, total)
         return code
+    if is_aside(s, slot):
+        rank_anew(s, c, slot, px, total)
+        return code
     side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
     if level_crowded(s, side_index, px, np.int64(row["level"])):
         return np.int64(RejectCode.TOO_MANY.value)
-    if np.int64(row["flags"]) & ORDER_SLIDE:
+    if np.int64(row["flags"]) & ORDER_SLIDE and trades_now(s, np.int64(row["symbol"])):
         px = slid_px(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
     code, enough = move_code(s, c, slot, px, total)
     if code == 0:

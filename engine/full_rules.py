@@ -7,11 +7,15 @@ import importlib
 
 import numpy as np
 
-from engine.book_state import TABLE_WORDS
+from engine.book_state import TABLE_WORDS, orders
+from engine.full_bands import reference_roll
+from engine.full_indicative import indicative_tell
 from engine.full_numbers import (
     FULL_CANCEL,
     FULL_EXPIRE,
+    FULL_INDICATE,
     FULL_NEW,
+    FULL_PHASE,
     FULL_REPLACE,
     FULL_RULE,
     FULL_SETTLE,
@@ -20,6 +24,7 @@ from engine.full_numbers import (
 )
 from engine.full_orders import full_cancel, full_new, order_expire
 from engine.full_pending import is_stop, stop_waits
+from engine.full_phases import phase_set
 from engine.full_replace import full_replace
 from engine.full_settle import full_settle, full_work
 from engine.full_stop_replace import stop_replace
@@ -36,6 +41,7 @@ state_at, command_at = words_at(TABLE_WORDS), record_at(COMMAND)
 def full_command(s, c, what, a, b):
     """Run a command; returns the reject code."""
     code = np.int64(0)
+    reference_roll(s, np.int64(orders(s)[a]["symbol"]) if what == FULL_REPLACE else a)
     if what == FULL_NEW:
         if is_stop(np.int64(c["order_type"])):
             code = stop_new(s, c, a, b)
@@ -48,12 +54,16 @@ def full_command(s, c, what, a, b):
             code = full_replace(s, c, a)
     elif what == FULL_RULE:
         code = full_rule(s, c, a)
+    elif what == FULL_PHASE:
+        code = phase_set(s, c, a)
     return code
 
 
 @helper
 def full_go(s, what, a, b):
     """Do what comes without a command of its own."""
+    if what == FULL_CANCEL or what == FULL_EXPIRE:
+        reference_roll(s, np.int64(orders(s)[a]["symbol"]))
     if what == FULL_WORK:
         full_work(s)
     elif what == FULL_CANCEL:
@@ -62,6 +72,8 @@ def full_go(s, what, a, b):
         order_expire(s, a)
     elif what == FULL_SETTLE:
         full_settle(s)
+    elif what == FULL_INDICATE:
+        indicative_tell(s, a)
     return np.int64(0)
 
 

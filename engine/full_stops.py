@@ -29,8 +29,9 @@ from engine.book_state import (
     symbols,
 )
 from engine.full_book import full_touch
+from engine.full_calls import trades_now
 from engine.full_emit import full_emit_accepted, full_emit_triggered
-from engine.full_match import full_enter, full_fail
+from engine.full_match import full_fail
 from engine.full_orders import instrument_code, may_make, more_take, rule_of, slid_px
 from engine.full_pending import (
     BY_BEST,
@@ -44,6 +45,7 @@ from engine.full_pending import (
     wave_add,
     wave_add_heap,
 )
+from engine.full_run import full_enter
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
 from engine.matching import order_take, slice_full
@@ -52,7 +54,6 @@ from engine.records import (
     PRICE_TICKS_MAX,
     CommandFlag,
     InstrumentRule,
-    Phase,
     RejectCode,
     Side,
 )
@@ -169,7 +170,7 @@ def stop_new(s, c, symbol, text_row):
 @helper
 def elects(s, symbol):
     """Whether stops of the symbol may be triggered now."""
-    return symbols(s)[symbol]["phase"] == Phase.CONTINUOUS
+    return trades_now(s, symbol)
 
 
 @helper

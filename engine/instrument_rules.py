@@ -47,6 +47,10 @@ def rule_range(key):
         lowest, highest = np.int64(0), np.int64(Algorithm.BALANCED_BATCH.value)
     elif key == InstrumentRule.FIFO_PERCENT:
         lowest, highest = np.int64(0), np.int64(100)
+    elif key == InstrumentRule.STATIC_BAND or key == InstrumentRule.DYNAMIC_BAND:
+        lowest, highest = np.int64(0), np.int64(10_000)
+    elif key == InstrumentRule.ON_BREACH:
+        lowest, highest = np.int64(0), np.int64(1)
     elif key == InstrumentRule.LMM:  # an account and a percentage
         lowest, highest = np.int64(1 << 32), np.int64((LARGE << 32) | LEAD_PERCENT_MAX)
     return lowest, highest

@@ -4,7 +4,8 @@ Hot. Price, then time. A command that can be long is a *work*: it is opened, run
 its slice is full, and continued by CONTINUE; hdr[WORK_*] is its whole memory. Kinds: SWEEP (an
 aggressor meets the book), CANCELS and ROWS (a sorted list of order slots in `scratch`,
 engine/bulk.py), IMAGE (the public is told all that rests, engine/image.py), SETTLE (what follows
-from a command of the full rules, engine/full_settle.py).
+from a command of the full rules, engine/full_settle.py), CALL (a change of phase,
+engine/full_phases.py).
 
 Both sides are one code: `side` is an index, `sign` is +1 for buys and -1 for sells; (limit - px) *
 sign >= 0 means "crosses". Nothing here raises; every function assumes its command was validated
@@ -72,7 +73,7 @@ from engine.records import (
     TimeInForce,
 )  # fmt: skip
 
-WORK_NONE, WORK_SWEEP, WORK_CANCELS, WORK_ROWS, WORK_IMAGE, WORK_SETTLE = 0, 1, 2, 3, 4, 5
+WORK_NONE, WORK_SWEEP, WORK_CANCELS, WORK_ROWS, WORK_IMAGE, WORK_SETTLE, WORK_CALL = range(7)
 
 
 @helper

@@ -384,13 +384,13 @@ def time_turn(s, p, wall):
         own_command(p, CommandKind.TIME, np.int64(0), np.int64(0), p.journal[J_PAUSE])
         p.journal[J_PAUSE] = 0
         return True
-    session, order_id = np.int64(0), np.int64(0)
+    session, order_id, symbol = np.int64(0), np.int64(0), np.int64(0)
     if s[NEXT_DEADLINE] <= wall:
-        session, order_id = deadline_find(s, wall)
-    if session == 0 and order_id == 0:
+        session, order_id, symbol = deadline_find(s, wall)
+    if session == 0 and order_id == 0 and symbol == 0:
         return False
     producer = np.int64(sessions(s)[session]["producer"])
-    flood = order_id != 0 or wall - s[NEXT_DEADLINE] > FLOOD_NS
+    flood = session == 0 or wall - s[NEXT_DEADLINE] > FLOOD_NS
     if not flood and producer < p.loop[PRODUCERS] and slot_ahead(p, producer, 0) >= 0:
         return False
     own_command(p, CommandKind.TIME, session, order_id, np.int64(0))

@@ -36,7 +36,7 @@ from engine.book_state import (
     WORK_TOTAL,
     ShardState,
 )
-from engine.matching import WORK_CANCELS, WORK_ROWS, WORK_SETTLE
+from engine.matching import WORK_CALL, WORK_CANCELS, WORK_ROWS, WORK_SETTLE
 
 # Words of the header that say nothing about what comes next. NEXT_DEADLINE says when the loop looks
 # for deadlines again, and when it looked is in no journal.
@@ -83,10 +83,18 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "order_text": state.order_text[live[rows["flags"] & ORDER_TEXT != 0]],
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
         "more": state.more[full],
+        "aside": _aside(state, full),
         "pending": state.pending[full[state.more["waits"][full] != 0]],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
+
+
+def _aside(state: ShardState, slots: np.ndarray) -> np.ndarray:
+    # Links of an order that is in no row are rubbish.
+    rows = state.aside[slots].copy()
+    rows[rows["row"] == 0] = 0
+    return rows
 
 
 def _levels(state: ShardState) -> dict[str, np.ndarray]:
@@ -127,6 +135,9 @@ def _texts(state: ShardState) -> dict[str, np.ndarray]:
 def _scratch(state: ShardState) -> dict[str, np.ndarray]:
     # The rest of the list of an open work that has one, or of the wave it is in.
     hdr = state.hdr
+    if hdr[WORK_KIND] == WORK_CALL:
+        call = state.calls[int(hdr[WORK_SYMBOL])]
+        return {"scratch": state.scratch[int(call["index"]) : int(call["listed"])]}
     if hdr[WORK_KIND] == WORK_SETTLE:
         end = int(state.rules[int(hdr[WORK_SYMBOL])]["wave_count"])
         return {"scratch": state.scratch[int(hdr[SETTLE_INDEX]) : end]}
@@ -141,6 +152,7 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "order_text": _orders,
     "order_tag": _orders,
     "more": _orders,
+    "aside": _orders,
     "pending": _orders,
     "due": _orders,
     "free_orders": _orders,

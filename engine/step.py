@@ -67,6 +67,7 @@ from engine.lookahead import (
     look_records,
 )
 from engine.matching import (
+    WORK_CALL,
     WORK_CANCELS,
     WORK_IMAGE,
     WORK_NONE,
@@ -83,6 +84,7 @@ from engine.records import (
     UNSTATED,
     CommandFlag,
     CommandKind,
+    Phase,
     Reason,
     RejectCode,
     RuleSet,
@@ -280,7 +282,7 @@ def work_run(s):
         rows_run(s)
     elif kind == WORK_IMAGE:
         image_run(s)
-    elif kind == WORK_SETTLE:
+    elif kind == WORK_SETTLE or kind == WORK_CALL:
         full_go(s, FULL_WORK, np.int64(0), np.int64(0))
 
 
@@ -306,7 +308,8 @@ def command_close(s):
     symbol = np.int64(s[TOUCHED])
     bid, ask = np.int64(sides(s)[symbol * 2]["best"]), np.int64(sides(s)[symbol * 2 + 1]["best"])
     if bid >= 0 and ask >= 0 and levels(s)[bid]["px"] >= levels(s)[ask]["px"]:
-        s[FATAL] = FATAL_CROSSED
+        if symbols(s)[symbol]["phase"] == Phase.CONTINUOUS:
+            s[FATAL] = FATAL_CROSSED
     return np.int64(s[FATAL])
 
 
@@ -353,8 +356,8 @@ def step_before(s, kind, in_ts):
     now = max(in_ts, np.int64(s[IN_TS]))
     if kind == CommandKind.TIME or now < s[NEXT_DEADLINE]:
         return False
-    session, order_id = deadline_find(s, now)
-    if session == 0 and order_id == 0:
+    session, order_id, symbol = deadline_find(s, now)
+    if session == 0 and order_id == 0 and symbol == 0:
         return False
     command_open(s, now)
     time_run(s, session, order_id, np.int64(0))

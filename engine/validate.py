@@ -14,6 +14,7 @@ from engine.book_state import (
     SESSIONS_USED,
     SYMBOLS_CAPACITY,
     SYMBOLS_USED,
+    calls,
     names,
     rules,
     sessions,
@@ -364,6 +365,7 @@ def symbol_list(s, name, terms):
     row["protection"] = protection
     rules_begin(s, symbol, stp, parts, protection)
     rules(s)[symbol]["reference"] = reference
+    calls(s)[symbol]["static_ref"] = reference
     row["phase"] = Phase.CONTINUOUS
     row["symbol_id"] = symbol_id_of(s, symbol)
     symbol_touch(s, symbol)

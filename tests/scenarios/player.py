@@ -22,6 +22,7 @@ from engine.records import (
     InstrumentRule,
     OrderState,
     OrderType,
+    Phase,
     Reason,
     RejectCode,
     Role,
@@ -51,7 +52,7 @@ ALIASES = {
     "ref": "public_ref", "old": "old_ref", "was": "shown_before", "id": "client_order_id",
     "trigger": "px2",
 }  # fmt: skip
-RESERVED = {"maker", "taker", "public", "private", "nothing", *FLAG_WORDS, *MARKS}
+RESERVED = {"maker", "taker", "auction", "public", "private", "nothing", *FLAG_WORDS, *MARKS}
 STOPS = (
     *("STOP", "STOP_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"),
     *("TRAILING_STOP", "TRAILING_STOP_LIMIT"),
@@ -61,6 +62,9 @@ STYLES: dict[str, dict[str, int]] = {
     "fok": {"tif": int(TimeInForce.FOK)},
     "market": {"order_type": int(OrderType.MARKET)},
     "day": {"tif": int(TimeInForce.DAY)},
+    "at-open": {"tif": int(TimeInForce.AT_OPEN)},
+    "at-close": {"tif": int(TimeInForce.AT_CLOSE)},
+    "auction": {"tif": int(TimeInForce.GOOD_FOR_AUCTION)},
     "market-to-limit": {"order_type": int(OrderType.MARKET_TO_LIMIT)},
     "post-only": {"flags": int(CommandFlag.POST_ONLY)},
     "slide": {"flags": int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)},
@@ -83,6 +87,7 @@ ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
     "rule": CommandKind.SET_RULE,
+    "phase": CommandKind.SET_PHASE,
     "feed": CommandKind.FEED_STATE,
     "time": CommandKind.TIME,
     "reset": CommandKind.PRODUCER_RESET,
@@ -234,8 +239,11 @@ class Player:
             fields |= {"stp": int(SelfTrade.NONE), "peak": 100}
         elif verb == "rule":
             name, _, value = rest[0].partition("=")
-            fields |= {"symbol": pack_name(self.symbols[0])}
+            fields |= {"symbol": pack_name(rest[2] if "on" in rest else self.symbols[0])}
             fields |= {"order_type": int(InstrumentRule[name.upper()]), "amount": _amount(value)}
+        elif verb == "phase":
+            fields |= {"symbol": pack_name(rest[2] if "on" in rest else self.symbols[0])}
+            fields["order_type"] = int(Phase[rest[0].upper()])
         elif verb == "feed":
             options = dict(zip(rest[1::2], rest[2::2], strict=True))
             fields["order_type"] = ord(rest[0])
@@ -345,7 +353,7 @@ class Player:
         elif word in MARKS:
             mask, there = MARKS[word]
             yield "flags", event["flags"] & ~mask | (mask if there else 0)
-        elif word in ("maker", "taker"):
+        elif word in ("maker", "taker", "auction"):
             yield "role", int(Role[word.upper()])
         elif word in ("public", "private"):
             yield (

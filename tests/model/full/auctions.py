@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.records import Algorithm, EventFlag, EventKind, Role
+from engine.records import QTY_LOTS_MAX, Algorithm, EventFlag, EventKind, Role
 from tests.model.book_model import BUY, SELL
 from tests.model.full import life, links, quotes
 from tests.model.full.book import FullBook
@@ -177,8 +177,9 @@ def uncross(model: ExchangeModel, book: FullBook) -> Units:
         EventKind.CROSSED,
         symbol_id=book.symbol_id,
         px=cross.px,
-        qty=cross.volume,
+        qty=min(cross.volume, QTY_LOTS_MAX),
         amount=pairs,
+        amount2=cross.volume,
     )
     for order in exhausted:
         if order.leaves:

@@ -42,7 +42,7 @@ def _phases(model: ExchangeModel, book: FullBook) -> list[int]:
     for order in book.parked:
         found += _order_words(model, order)
     found.append(len(book.call_markets))
-    for order in book.call_markets:
+    for order in sorted(book.call_markets, key=lambda o: o.rank):
         found += _order_words(model, order)
     return found
 

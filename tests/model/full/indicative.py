@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.records import EventKind
+from engine.records import QTY_LOTS_MAX, EventKind
 from tests.model.full import auctions
 from tests.model.full.book import FullBook
 
@@ -24,7 +24,7 @@ def watch(model: ExchangeModel, book: FullBook) -> None:
         book.indicative_at = None
     elif book.indicative_at is None:
         earliest = 0 if book.told_at is None else book.told_at + SECOND
-        book.indicative_at = max(model.now, earliest)
+        book.indicative_at = max(model.now, earliest, 1)  # 0 is no time
 
 
 def due(model: ExchangeModel, now: int) -> list[FullBook]:
@@ -42,7 +42,8 @@ def tell(model: ExchangeModel, book: FullBook) -> None:
         EventKind.INDICATIVE,
         symbol_id=book.symbol_id,
         px=cross.px,
-        qty=cross.volume,
+        qty=min(cross.volume, QTY_LOTS_MAX),
         amount=cross.surplus,
+        amount2=cross.volume,
         side=cross.side,
     )

@@ -44,7 +44,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
-from engine.pending_check import stop_columns, stop_faults, stop_slots
+from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
 from engine.records import InstrumentRule, Phase, RuleSet
 
 CALLS = (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.VOLATILITY_CALL, Phase.CLOSING_CALL)
@@ -245,7 +245,7 @@ def check_state(state: ShardState) -> None:
         f"{len(live)} live orders, {resting} rest, {waiting} wait",
     )
     _require(
-        int((state.pending["state"] != 0).sum()) == waiting,
+        len(waiting_slots(state)) == waiting,
         "I9",
         "an order waits and nothing leads to it",
     )

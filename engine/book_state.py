@@ -142,13 +142,14 @@ MORE = np.dtype(
         ("stp", "<i4"),  # SelfTrade, never DEFAULT
         ("share", "<i4"),  # what it still gets in the round that is open (engine/full_shares.py)
         ("link", "<i4"),  # next in a list by size, while a round is planned
+        ("waits", "<i8"),  # for its trigger: STOP_NONE, STOP_WAITS, STOP_ELECTED
         ("rank", "<i8"),  # time priority within the symbol, 0: none yet
         ("reserved", "<i8"),
     ],
     align=True,
 )
-# What an order that waits for its trigger has beside MORE, in the same slot
-# (engine/full_pending.py).
+# What an order that waits for its trigger (MORE.waits) has beside MORE, in the same slot
+# (engine/full_pending.py). Of any other order this is rubbish.
 PENDING = np.dtype(
     [
         ("trigger", "<i8"),  # of a trailing stop it follows from `extreme`, and may be below 1
@@ -160,10 +161,10 @@ PENDING = np.dtype(
         ("right", "<i4"),
         ("parent", "<i4"),
         ("rank", "<i4"),  # steps to the nearest empty place below it
-        ("state", "u1"),  # STOP_NONE, STOP_WAITS, STOP_ELECTED
         ("on_best", "u1"),
         ("in_bps", "u1"),
         ("active", "u1"),  # trailing: the activation price was reached
+        ("reserved", "u1"),
     ],
     align=True,
 )

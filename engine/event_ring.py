@@ -47,6 +47,7 @@ from engine.segment import Segment, SegmentError, load_word, segment_name, store
 
 READERS_MAX = 8
 INTENT, COMMITTED, BEGUN, READER_SLEEPS, READER_POSITION = 0, 8, 16, 24, 32
+BEGINNING = BEGUN + 1  # position at which the ring has begun
 EVENT_CTRL_WORDS = READER_POSITION + 8 * READERS_MAX
 
 assert READER_SLEEPS + READERS_MAX == READER_POSITION
@@ -149,11 +150,16 @@ class EventRings(RingSegment):
         """First owner of an instance: the shard's next event has out_seq position + 1."""
         for word in (INTENT, COMMITTED):
             store_word(self.ctrl, shard * EVENT_CTRL_WORDS + word, position)
+        store_word(self.ctrl, shard * EVENT_CTRL_WORDS + BEGINNING, position)
         store_word(self.ctrl, shard * EVENT_CTRL_WORDS + BEGUN, 1)
 
     def begun(self, shard: int) -> bool:
         """Whether an owner has begun this ring."""
         return bool(load_word(self.ctrl, shard * EVENT_CTRL_WORDS + BEGUN))
+
+    def beginning(self, shard: int) -> int:
+        """Position at which this ring has begun."""
+        return int(load_word(self.ctrl, shard * EVENT_CTRL_WORDS + BEGINNING))
 
     def committed(self, shard: int) -> int:
         """Everything below this position may be read."""

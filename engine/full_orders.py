@@ -31,7 +31,7 @@ from engine.full_budget import full_afford, full_cost_code
 from engine.full_calls import joins_now, trades_now
 from engine.full_emit import full_emit_accepted, full_emit_ended
 from engine.full_match import full_dry_run, full_end, full_release, limit_or_any
-from engine.full_pending import is_stop, is_trailing
+from engine.full_pending import STOP_NONE, is_stop, is_trailing
 from engine.full_phases import auction_code, phase_code
 from engine.full_rounds import level_crowded
 from engine.full_run import full_start
@@ -254,6 +254,7 @@ def more_take(s, c, slot, symbol):
     extra["share"] = 0
     extra["link"] = 0
     extra["stp"] = stp_of(s, c, symbol)
+    extra["waits"] = STOP_NONE
     extra["rank"] = 0
     flags = np.int64(c["flags"])
     marks = ORDER_FULL

@@ -11,18 +11,18 @@ The heaps are leftist: a node's left child is at least as deep as its right one,
 right children is O(log n) and with it all that is done here but the collecting of what is elected,
 which is O(elected). Even heaps have the lowest trigger on top, odd ones the highest.
 
-Invariants: PENDING.state is STOP_NONE in every slot that does not wait; RULES.watched counts those
+Invariants: MORE.waits is STOP_NONE of every order that does not wait; RULES.watched counts those
 that do; a parent is not behind its children; rank = 1 + rank of the right child, which is not
 greater than that of the left one.
 """
 
 import numpy as np
 
-from engine.book_state import NONE, orders, pending, rules, scratch
+from engine.book_state import NONE, more, orders, pending, rules, scratch
 from engine.jit import helper, subroutine
 from engine.records import OrderType, Side
 
-STOP_NONE, STOP_WAITS, STOP_ELECTED = 0, 1, 2  # PENDING.state
+STOP_NONE, STOP_WAITS, STOP_ELECTED = 0, 1, 2  # MORE.waits
 BY_LAST, BY_BEST = 0, 2  # first heap of those that look at the last price, at the best price
 
 
@@ -50,7 +50,7 @@ def is_stop_market(kind):
 @helper
 def stop_waits(s, slot):
     """Whether the order in `slot` waits for its trigger."""
-    return pending(s)[slot]["state"] != STOP_NONE
+    return more(s)[slot]["waits"] != STOP_NONE
 
 
 @helper
@@ -191,7 +191,7 @@ def stop_link(s, slot):
     rules(s)[symbol]["waits"] += 1
     rules(s)[symbol]["watched"] += 1
     pending(s)[slot]["wait"] = rules(s)[symbol]["waits"]
-    pending(s)[slot]["state"] = STOP_WAITS
+    more(s)[slot]["waits"] = STOP_WAITS
     heap = heap_of(s, slot)
     if heap >= 0:
         heap_insert(s, slot, symbol, heap)
@@ -207,7 +207,7 @@ def stop_unlink(s, slot):
         heap_remove(s, slot, symbol, heap)
     else:
         trail_unlink(s, slot, symbol)
-    pending(s)[slot]["state"] = STOP_NONE
+    more(s)[slot]["waits"] = STOP_NONE
     rules(s)[symbol]["watched"] -= 1
 
 
@@ -223,7 +223,7 @@ def wave_note(s, symbol, px):
 @helper
 def wave_add(s, slot, count):
     """The order is elected; returns how many are."""
-    pending(s)[slot]["state"] = STOP_ELECTED
+    more(s)[slot]["waits"] = STOP_ELECTED
     scratch(s)[count] = slot
     return count + 1
 

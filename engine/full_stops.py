@@ -269,7 +269,7 @@ def waves_run(s, symbol):
         if s[SETTLE_INDEX] >= row["wave_count"] and wave_elect(s, symbol) == 0:
             return True
         slot = np.int64(scratch(s)[s[SETTLE_INDEX]])
-        if pending(s)[slot]["state"] != STOP_ELECTED:
+        if more(s)[slot]["waits"] != STOP_ELECTED:
             s[SETTLE_INDEX] += 1  # it ended after it was elected
         elif slice_full(s):
             return False

@@ -6,7 +6,7 @@ walked from its roots with plain Python, as if nobody had said that it is right.
 
 import numpy as np
 
-from engine.book_state import NONE, ShardState
+from engine.book_state import NONE, ORDER_FULL, ShardState
 from engine.records import OrderType, Side
 
 TRAILING = (int(OrderType.TRAILING_STOP), int(OrderType.TRAILING_STOP_LIMIT))
@@ -31,7 +31,7 @@ def stop_faults(state: ShardState, symbol: int) -> tuple[list[int], list[str]]:
     rows = state.orders[slots]
     if (rows["symbol"] != symbol).any() or (rows["level"] != NONE).any():
         faults.append("an order of another symbol, or one that rests")
-    if len(set(slots)) != len(slots) or (state.pending["state"][slots] == 0).any():
+    if len(set(slots)) != len(slots) or (state.more["waits"][slots] == 0).any():
         faults.append("an order is there twice, or does not know that it waits")
     waits = state.pending["wait"][slots]
     if len(set(waits.tolist())) != len(slots) or (waits > book["waits"]).any():
@@ -85,9 +85,16 @@ def _trails(state: ShardState, slot: int, faults: list[str]) -> list[int]:
     return slots
 
 
+def waiting_slots(state: ShardState) -> np.ndarray:
+    """Slots of all orders that say that they wait for a trigger."""
+    live = np.flatnonzero(state.owner)
+    full = live[state.orders["flags"][live] & ORDER_FULL != 0]
+    return np.asarray(full[state.more["waits"][full] != 0])
+
+
 def stop_slots(state: ShardState, symbol: int) -> np.ndarray:
     """Slots of the orders that wait in a symbol, in the order in which they wait."""
-    waiting = np.flatnonzero((state.pending["state"] != 0) & (state.owner != 0))
+    waiting = waiting_slots(state)
     waiting = waiting[state.orders["symbol"][waiting] == symbol]
     order = np.argsort(state.pending["wait"][waiting])
     return np.asarray(waiting[order])
@@ -103,4 +110,4 @@ def stop_columns(state: ShardState, slots: np.ndarray) -> list[np.ndarray]:
     return [trigger, *(rows[name].astype(np.int64) for name in names)]
 
 
-__all__ = ["stop_columns", "stop_faults", "stop_slots"]
+__all__ = ["stop_columns", "stop_faults", "stop_slots", "waiting_slots"]

@@ -27,6 +27,7 @@ from engine.book_state import (
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
+    ROW_NONE,
     SETTLE_INDEX,
     SETTLING,
     TEXTS_USED,
@@ -75,25 +76,19 @@ def _used(free: np.ndarray, count: int) -> np.ndarray:
 def _orders(state: ShardState) -> dict[str, np.ndarray]:
     live = np.flatnonzero(state.owner)
     rows = state.orders[live]
+    full = live[rows["flags"] & ORDER_FULL != 0]
     return {
         "slots": live,
         "owner": state.owner[live],
         "orders": rows,
         "order_text": state.order_text[live[rows["flags"] & ORDER_TEXT != 0]],
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
-        "more": state.more[live[rows["flags"] & ORDER_FULL != 0]],
-        "aside": _aside(state, live[rows["flags"] & ORDER_FULL != 0]),
-        "pending": state.pending[live[state.pending["state"][live] != 0]],
+        "more": state.more[full],
+        "aside": state.aside[full[state.aside["row"][full] != ROW_NONE]],
+        "pending": state.pending[full[state.more["waits"][full] != 0]],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
-
-
-def _aside(state: ShardState, slots: np.ndarray) -> np.ndarray:
-    # Links of an order that is in no row are rubbish.
-    rows = state.aside[slots].copy()
-    rows[rows["row"] == 0] = 0
-    return rows
 
 
 def _levels(state: ShardState) -> dict[str, np.ndarray]:

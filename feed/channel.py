@@ -15,7 +15,9 @@ was used:
 
 `sent` is stored after the datagrams are out: whoever takes over may repeat some, with the same
 bytes. A first start has nothing to remember: it begins with the newest session the ring holds from
-its beginning, else where today's position is, under the name that FeedParts gives.
+its beginning, else where today's position is, under the name that FeedParts gives. What a shard
+that was started anew shows before its first "O" has numbers of the last run's session: it is not
+sent under the name of the next one, nor at all, since a whole image follows (`early`).
 """
 
 from __future__ import annotations
@@ -120,6 +122,7 @@ class Channel:
         self.laps = 0  # of the reader, as far as dealt with
         self.lapped = False  # the log is read
         self.waiting = False  # for the log
+        self.early = False  # the ring's first session has not begun
         self.last_sent_ns: int | None = None
         self._moved_ns = 0  # when the log last gave something
         self._parts, self._started_ns = parts, started_ns
@@ -150,6 +153,10 @@ class Channel:
             self._name(_word_of(opened), 1)
             return position
         self._name(self._word_now(), 1)
+        seen = committed - self._rings.beginning(self.shard)
+        self.early = self._rings.begun(self.shard) and 0 <= seen <= 3 * capacity // 4
+        if self.early:
+            return committed
         remembered = int(load_word(self._rings.ctrl, self._line))
         cursor = remembered if 0 <= committed - remembered < capacity else committed
         self._find_next_sequence(cursor)
@@ -205,7 +212,7 @@ class Channel:
 
     def _jump(self, position: int) -> int:
         # Everything up to a position is given up; the session may have changed meanwhile.
-        now = self._word_now()
+        now, self.early = self._word_now(), False
         if now > self._word:
             ahead, _, _ = self._scan(position, self._rings.committed(self.shard))
             if ahead is None or _word_of(ahead) != now:
@@ -216,8 +223,17 @@ class Channel:
     # ------------------------------------------------------------------------------- events
     def poll(self, out: _Array, now_ns: int) -> _Array:
         """Copy the next EVENT_SLOTs into `out`, from the ring or the log; returns the part that was
-        filled.
+        filled and is to be sent.
         """
+        slots = self._poll(out, now_ns)
+        return self._from_opening(slots) if self.early else slots
+
+    def _from_opening(self, slots: _Array) -> _Array:
+        opens = (slots["kind"] == EventKind.SESSION) & (slots["code"] == CODE_OPEN)
+        self.early = not opens.any()
+        return slots[len(slots) if self.early else int(opens.argmax()) :]
+
+    def _poll(self, out: _Array, now_ns: int) -> _Array:
         if self.lapped:
             return self._poll_log(out, now_ns)
         before, skipped = self.reader.cursor, self.reader.skipped
@@ -237,7 +253,7 @@ class Channel:
         cursor, committed = self.reader.cursor, self._rings.committed(self.shard)
         if committed - cursor <= self._rings.capacity // 2:
             self._log_end()
-            return self.poll(out, now_ns)
+            return self._poll(out, now_ns)
         self._moved_ns = self._moved_ns or now_ns
         events, gone = self._log_read(cursor, len(out))
         if len(events):

@@ -18,13 +18,18 @@ from engine.book_state import (
     ORDER_TAG,
     ORDER_TEXT,
     ORDERS_FREE,
+    ROW_NONE,
+    SETTLE_INDEX,
+    SETTLING,
     TEXTS_USED,
     WORK_CURSOR,
     WORK_KIND,
+    WORK_SYMBOL,
     WORK_TOTAL,
     ShardState,
 )
-from engine.matching import WORK_CANCELS, WORK_ROWS
+from engine.matching import WORK_CANCELS, WORK_ROWS, WORK_SETTLE
+from engine.pending_check import waiting_slots
 from engine.state_hash import PASSING_ARRAYS, PASSING_WORDS, state_hash, state_parts
 from tests.engine.recorded import Shard, empty_state, recorded
 
@@ -59,7 +64,9 @@ def test_batch_splits_id_seed_and_ring_size_leave_no_trace(seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def full() -> ShardState:
-    """A state in the midst of a mass cancel or page, with live orders, texts, tags and expiries."""
+    """A state in the midst of a mass cancel or page, with live orders, texts, tags, expiries,
+    orders that wait for a price or a call; something is going to settle.
+    """
     for seed in range(200):
         world, commands = recorded(seed, COMMANDS)
         shard = Shard(empty_state(world), commands)
@@ -67,11 +74,19 @@ def full() -> ShardState:
             shard.run(0)
             hdr, orders = shard.state.hdr, shard.state.orders[np.flatnonzero(shard.state.owner)]
             listed = hdr[WORK_KIND] in (WORK_CANCELS, WORK_ROWS) and hdr[TEXTS_USED] > 1
-            listed &= hdr[DUE_COUNT] > 0
+            listed &= (
+                hdr[DUE_COUNT] > 0 and hdr[SETTLING] > 0 and waiting_slots(shard.state).size > 0
+            )
+            listed &= aside_slots(shard.state).size > 0
             if listed and hdr[WORK_TOTAL] - hdr[WORK_CURSOR] > 1:
                 if (orders["flags"] & ORDER_TEXT).any() and (orders["flags"] & ORDER_TAG).any():
                     return shard.state
     raise AssertionError("no world came to such a state")
+
+
+def aside_slots(state: ShardState) -> np.ndarray:
+    """Slots of orders that wait for a call, or take part in one beside the book."""
+    return np.flatnonzero((state.owner != 0) & (state.aside["row"] != ROW_NONE))
 
 
 def flipped(state: ShardState, array: np.ndarray, byte: int, bit: int) -> str:
@@ -108,6 +123,9 @@ def used_places(state: ShardState, name: str) -> np.ndarray:
         "order_text": live[flags & ORDER_TEXT != 0],
         "order_tag": live[flags & ORDER_TAG != 0],
         "more": live[flags & ORDER_FULL != 0],
+        "pending": waiting_slots(state),
+        "aside": aside_slots(state),
+        "settling": np.arange(hdr[SETTLING]),
         "due": np.arange(hdr[DUE_COUNT]),
         "free_orders": np.arange(hdr[ORDERS_FREE]),
         "levels": taken(state.free_levels, LEVELS_FREE),
@@ -146,6 +164,8 @@ def test_what_nobody_reads_does_not_count(full: ShardState, name: str) -> None:
     used = np.arange(0) if name in PASSING_ARRAYS - {"order_words"} else used_places(full, name)
     if name == "order_words":
         used = (used_places(full, "orders")[:, None] * 8 + np.arange(8)).reshape(-1)
+    if name in ("pending", "aside"):  # each row of a living order says whether it waits
+        used = np.flatnonzero(full.owner)
     unused = np.setdiff1d(np.arange(len(array)), used)
     kept = array[unused].copy()
     try:
@@ -169,3 +189,27 @@ def test_parts_name_where_two_states_differ(full: ShardState) -> None:
     after = state_parts(full)
     assert [n for n in before if before[n].tobytes() != after[n].tobytes()] == ["sessions"]
     full.sessions["last_id"][1] -= 1
+
+
+def rest_of_a_wave(state: ShardState) -> range:
+    """Places of `scratch` with elected orders that have not run yet."""
+    if state.hdr[WORK_KIND] != WORK_SETTLE:
+        return range(0)
+    count = int(state.rules[int(state.hdr[WORK_SYMBOL])]["wave_count"])
+    return range(int(state.hdr[SETTLE_INDEX]), count)
+
+
+def test_what_is_left_of_a_wave_counts() -> None:
+    for seed in range(200):
+        world, commands = recorded(seed, COMMANDS)
+        shard = Shard(empty_state(world), commands)
+        while shard.more:
+            shard.run(0)
+            rest = rest_of_a_wave(shard.state)
+            if len(rest):
+                before = state_hash(shard.state)
+                for place in (rest[0], rest[-1]):
+                    assert flipped(shard.state, shard.state.scratch, 4 * place, 0) != before
+                assert flipped(shard.state, shard.state.scratch, 4 * rest.stop, 0) == before
+                return
+    raise AssertionError("no slice ended within a wave")

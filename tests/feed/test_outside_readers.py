@@ -18,7 +18,7 @@ from itch.parser import MessageParser
 from meatpy.itch50 import ITCH50MarketProcessor, ITCH50MessageReader
 
 from engine.book_check import order_slots
-from engine.records import SYMBOL_INDEX_MASK, EventKind, Role
+from engine.records import SYMBOL_INDEX_MASK, EventFlag, EventKind, Role
 from feed.capture import Recorder
 from feed.listener import FeedListener
 from feed.moldudp64 import session_name
@@ -130,16 +130,20 @@ def test_itchfeed_decodes_every_message_to_what_was_sent(recording: Recording) -
         read = list(MessageParser().parse_file(file))
     assert len(read) == len(sent) == recording.messages > 700
     assert [m.to_bytes() for m in read] == sent
-    assert {m.message_type for m in read} >= {b"R", b"H", b"A", b"E", b"X", b"D", b"U"}
+    assert {m.message_type for m in read} >= {b"R", b"H", b"A", b"E", b"C", b"X", b"D", b"U"}
+    assert {m.printable for m in read if m.message_type == b"C"} == {b"Y"}
     directory = next(m for m in read if m.message_type == b"R" and m.stock == b"AAPL    ")
     decoded = directory.decode()
     assert (decoded.stock, decoded.round_lot_size) == ("AAPL", 1)
     fills = recording.events[recording.events["kind"] == EventKind.FILL]
     fills = fills[fills["shown_before"] > fills["shown"]]
-    for letter, role in ((b"E", Role.MAKER), (b"P", Role.TAKER)):
-        told = fills[fills["role"] == role]
+    shared = (fills["flags"] & EventFlag.NON_FIFO) != 0
+    takers = fills["role"] == Role.TAKER
+    whose = ((b"E", ~takers & ~shared), (b"C", ~takers & shared), (b"P", takers))
+    for letter, of_letter in whose:
+        told = fills[of_letter]
         executed = [m for m in read if m.message_type == letter]
-        shares = [m.executed_shares if letter == b"E" else m.shares for m in executed]
+        shares = [m.shares if letter == b"P" else m.executed_shares for m in executed]
         assert len(told) > 5
         assert [m.match_number for m in executed] == told["trade_id"].tolist()
         assert shares == (told["shown_before"] - told["shown"]).tolist()
@@ -156,7 +160,7 @@ def meatpy_book(processor: ITCH50MarketProcessor) -> list[list[tuple[int, int, i
     ]
 
 
-@pytest.mark.parametrize("symbol", ["AAPL", "TINY", "BIG"])
+@pytest.mark.parametrize("symbol", ["AAPL", "TINY", "BIG", "SHARED"])
 def test_meatpy_rebuilds_the_engines_book_at_every_checkpoint(
     recording: Recording, symbol: str
 ) -> None:

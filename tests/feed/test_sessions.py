@@ -137,6 +137,23 @@ def test_session_named_as_the_present_one_is_no_change(stream: Stream) -> None:
         publisher.close()
 
 
+def test_p5_numbers_of_the_last_run_are_not_sent_under_the_name_of_the_next_session(
+    stream: Stream,
+) -> None:
+    """Mode sync: the publisher starts while the "O" of its run waits for the disk."""
+    stream.parts.event_rings.begin(0, 0)
+    with Ear(stream.parts) as ear:
+        publisher = FeedPublisher(stream.parts)
+        publisher.step(0)
+        stream.number = 14
+        stream.write(stream.orders(100, 2))
+        publish_all(publisher)
+        stream.write(stream.orders(102, 1), stream.image(DAY_ONE, 7, 2), stream.orders(200, 1))
+        publish_all(publisher)
+        assert heard(ear) == [(FIRST, 1, 0), (FIRST, 1, 6)]
+        publisher.close()
+
+
 def test_session_of_which_nothing_was_said_is_not_ended(stream: Stream) -> None:
     with Ear(stream.parts) as ear:
         publisher = FeedPublisher(stream.parts)

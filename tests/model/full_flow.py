@@ -136,7 +136,7 @@ class FullFlow(Flow):
             return self._quote(book)
         if self.has("quotes", 0.01):
             return supervisor | self._limits(book)
-        if self.has("algorithms", 0.01):
+        if self.has("algorithms", 0.025):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing()
         if self.has("rules", 0.01) or self.has("bands", 0.02):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._rule()
@@ -154,7 +154,8 @@ class FullFlow(Flow):
                 (rules.ALGORITHM, self._often(rng.randint(0, 4), *beyond)),
                 (rules.FIFO_PERCENT, self._often(rng.randint(0, 100), 101)),
                 (rules.LMM, account | self._often(rng.randint(0, 30), 0, 51)),
-                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 1000, 5, 3, self._often(2, 0, 1)))),
+                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 3, 2))),
+                (rules.MAX_LEVEL_ORDERS, self._pick((1000, 1000, 1, self._often(2, 0)))),
             ]
         )
         return {"order_type": int(rule), "amount": value}
@@ -182,9 +183,10 @@ class FullFlow(Flow):
             rules.ICEBERG_PARTS: (1, 5, 100, 0),
             rules.PROTECTION: (0, 2, -1),
             rules.STP: (1, 2, 3, 4, 5, 6, 7),
-            rules.MAX_TRAILING: (0, 2, 100),
+            rules.MAX_TRAILING: (0, 1, 2, 100),
         }
-        rule = self._pick([*values, rules.DYNAMIC_BAND, rules.DYNAMIC_BAND])
+        often = [rules.MAX_TRAILING] * (3 if "trailing" in self.features else 0)
+        rule = self._pick([*values, rules.DYNAMIC_BAND, rules.DYNAMIC_BAND, *often])
         number = 0 if self.rng.random() < 0.1 else int(rule)
         return {"order_type": number, "amount": self._pick(values[rule])}
 
@@ -378,7 +380,7 @@ class FullFlow(Flow):
             fields["min_qty"] = self._pick((order.min_qty, rng.randint(1, 5)))
         book = self.model.books[order.symbol_id]
         assert isinstance(book, FullBook)
-        if order.post_only and rng.random() < 0.15:
+        if order.post_only and rng.random() < 0.4:
             fields["px"] = book.best_px(1 - order.side) or order.px
         if order.is_stop and rng.random() < 0.3:
             fields["px2"] = self._trigger(book)

@@ -48,9 +48,6 @@ def require(held: bool, text: str) -> None:
         raise Violation(text)
 
 
-NOT_SHOWN = -1  # instead of a time
-
-
 class Rows:
     """Records in order, growing."""
 
@@ -84,6 +81,7 @@ class Story:
         self.events = Rows(EVENT)  # of the replay
         self.shown_ns = Rows(np.int64)  # per event: when it was committed
         self.committed = 0
+        self.told = 0  # of those: seen by readers
         self.producer_seq: dict[int, int] = {}
         self.owners: dict[int, int] = {}  # session slot -> logon
         # (account, account_seq) -> position, then what TOLD names
@@ -161,19 +159,6 @@ class Story:
         words = ring.view("<i8").reshape(len(ring), -1)[places, :EVENT_WORDS]
         return np.ascontiguousarray(words).view(EVENT).reshape(-1)
 
-    def replayed(self, begin: int, now_ns: int, durable: int) -> None:
-        """A new ring begins behind event `begin`: nobody reads those before it there.
-
-        Under `sync` a command that was found in memory and is not on disk yet has told nobody
-        anything: the log ends before it, and what is committed behind it waits for the disk.
-        """
-        times = np.full(begin - self.committed, now_ns)
-        if self.config.journal.mode == "sync":
-            in_seq = self.events.all["in_seq"][self.committed : begin]
-            times[in_seq > durable] = NOT_SHOWN
-        self.shown_ns.append(times)
-        self.committed = begin
-
     def cut(self, in_seq: int) -> None:
         """The journal ends with `in_seq`: what came behind it has never been."""
         records = np.array(self.records.all[:in_seq])
@@ -183,6 +168,7 @@ class Story:
         if len(records):
             self.extend(records)
         self.committed = min(self.committed, self.events.count)
+        self.told = min(self.told, self.events.count)
         self.shown_ns.cut(self.committed)
 
 
@@ -229,7 +215,7 @@ class Observer:
         if self.digest is not None:
             self.digest.update(shown.tobytes())
         story.shown_ns.append(np.full(committed - first, self.clock.steady))
-        story.committed = committed
+        story.committed = story.told = committed
 
     def recovered(self, instance: Instance, shard: int, process: ShardProcess) -> None:
         """A shard has a new owner, whose state came out of journal and staging ring."""
@@ -243,7 +229,11 @@ class Observer:
                 f"shard {shard}: {story.committed} events were shown, the new ring begins at"
                 f" {begin}",
             )
-            story.replayed(begin, self.clock.steady, instance.staging.get(shard, DURABLE))
+            story.shown_ns.append(np.full(begin - story.committed, self.clock.steady))
+            story.committed = begin
+            # Nobody reads what is before the beginning but in the log, which ends with what is
+            # durable: in mode sync that may not be all that the staging ring gave.
+            story.told = story.told if self.config.journal.mode == "sync" else begin
         self.look(instance, shard)
         in_seq = int(process.state.hdr[IN_SEQ])
         require(
@@ -285,10 +275,10 @@ class Observer:
         events = story.events.all
         kept = int(np.searchsorted(events["in_seq"], in_seq, side="right"))
         lost = story.shown_ns.all[kept:]
-        lost = lost[lost != NOT_SHOWN]
         self.lost_events += len(lost)
         if mode == "sync":
-            require(not len(lost), f"shard {shard}: {len(lost)} shown events are lost (mode sync)")
+            gone = max(story.told - kept, 0)
+            require(not gone, f"shard {shard}: {gone} shown events are lost (mode sync)")
         if mode == "batch" and len(lost):
             # The span: nobody syncs for an exchange that was killed before the power failed.
             span = int(lost[-1]) - int(lost[0])

@@ -318,7 +318,8 @@ class FeedSim(Process):
                 event_rings=instance.event_rings,
                 reader_index=READER_FEED,
                 counters=instance.counters.block("feed"),
-                epoch=instance.epoch,
+                epoch=instance.feed_epoch,
+                date=instance.feed_date,
                 started_ns=instance.started_ns,
                 tops=instance.tops.records,
             )

@@ -113,6 +113,23 @@ def test_self_trade_is_prevented_by_the_instruments_mode_and_by_the_orders(alice
     alice.cancel(resting)
 
 
+def test_stop_waits_for_its_price(alice: Client, bob: Client) -> None:
+    options = {"order_type": "stop_limit", "trigger": "12.20", "trigger_on": "last"}
+    bob.limit("GOLD", "sell", 1, "12.50")
+    bob.limit("GOLD", "buy", 1, "12.50", stp="none")
+    stop = alice.limit("GOLD", "sell", 2, "12.10", **options)
+    assert (stop.status, stop.shown, stop.type) == ("open", 0, "stop_limit")
+    stop = alice.replace(stop, trigger="12.30")
+    with pytest.raises(InvalidOrder, match="TRIGGER_TRUE"):
+        alice.replace(stop, trigger="12.60")
+    bob.limit("GOLD", "sell", 1, "12.30")
+    bob.limit("GOLD", "buy", 1, "12.30", stp="none")
+    stop = followed(alice, stop)
+    assert [report.type for report in stop.reports][-2:] == ["triggered", "booked"]
+    assert (stop.reports[-2].trigger, stop.shown) == (Decimal("12.30"), 2)
+    alice.cancel(stop)
+
+
 def test_plain_instruments_know_none_of_it(alice: Client) -> None:
     with pytest.raises(ExchangeError, match="NOT_SUPPORTED_HERE"):
         alice.limit("AAPL", "buy", 10, "100", peak=5)
@@ -136,7 +153,16 @@ def test_terminal_takes_the_options(alice: Client) -> None:
     assert "shown 3" in "".join(terminal.do(f"replace {number} peak=3 tif=gtc"))
     assert "self_trade" in "".join(terminal.do("sell 1 GOLD 10.00 stp=expire_taker"))
     assert any("full" in line for line in terminal.do("instruments"))
-    for wrong in ("buy 1 GOLD 10 peek=4", "buy 1 GOLD 10 gtd until=soon", "replace 1 peek=4"):
+    assert "accepted" in "".join(terminal.do("buy 1 GOLD 99 trailing_stop_limit bps=50"))
+    assert "accepted" in "".join(terminal.do("sell 1 GOLD stop trigger=1 on=best"))
+    number = alice.core.last_id
+    assert "replaced" in "".join(terminal.do(f"replace {number} trigger=2"))
+    for wrong in (
+        "buy 1 GOLD 10 peek=4",
+        "buy 1 GOLD 10 gtd until=soon",
+        "replace 1 peek=4",
+        "sell 1 GOLD trailing_stop bps=1.5",
+    ):
         with pytest.raises(UsageError):
             list(terminal.do(wrong))
     alice.mass_cancel()

@@ -141,7 +141,8 @@ def _digest_orders(state: ShardState, slots: np.ndarray, *, full: bool) -> np.nd
 
 def row_slots(state: ShardState, symbol: int, row: int) -> np.ndarray:
     """Slots of the orders of one row of a symbol (engine/full_aside.py), in the order of it."""
-    slots, slot = [], int(state.calls[symbol]["head"][row])
+    slots: list[int] = []
+    slot = int(state.calls[symbol]["head"][row])
     while slot != NONE and len(slots) <= len(state.orders):
         slots.append(slot)
         slot = int(state.aside[slot]["next"])

@@ -56,7 +56,7 @@ def test_earliest_session_that_is_due(
     deadlines: tuple[tuple[int, int], ...], now: int, slot: int, earliest: int
 ) -> None:
     state = waiting(*deadlines)
-    assert due(state.table, now) == (slot, 0)
+    assert due(state.table, now) == (slot, 0, 0)
     assert state.hdr[NEXT_DEADLINE] == earliest
 
 
@@ -80,7 +80,7 @@ def test_moving_a_deadline_on_leaves_the_word_early_and_looking_puts_it_right() 
     assert word == 1100
     exchange.step(keep(1090, 1000))
     assert word == 1100
-    assert due(exchange.state.table, 1150) == (0, 0)
+    assert due(exchange.state.table, 1150) == (0, 0, 0)
     assert word == 1190
     # Moving deadlines on by a pause moves the word along.
     pause = np.zeros(1, COMMAND)
@@ -88,7 +88,7 @@ def test_moving_a_deadline_on_leaves_the_word_early_and_looking_puts_it_right() 
     exchange.step(pause)
     assert word == 1690
     exchange.advance(1690)
-    assert due(exchange.state.table, 1690) == (0, 0)
+    assert due(exchange.state.table, 1690) == (0, 0, 0)
     assert word == 0
     exchange.step(keep(1700, 1000))
     assert word == 1800

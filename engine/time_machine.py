@@ -19,7 +19,6 @@ from engine.records import (
     Phase,
     Role,
     Side,
-    Side,
     unpack_name,
 )
 from engine.rerun import Rerun, nearest

@@ -35,7 +35,7 @@ MODULES = {
     ),
     "gateway": ("gateway.tcp_entry", "engine.live_book"),
     "feed": ("feed.publisher", "feed.listener"),
-    "local": ("engine.local", "engine.full_rules"),
+    "local": ("engine.local", "engine.full_rules", "engine.fork_step"),
 }
 
 

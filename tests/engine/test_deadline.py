@@ -9,6 +9,8 @@ from engine.book_state import (
     IN_SEQ,
     NEXT_DEADLINE,
     SESSIONS_USED,
+    SYMBOLS_USED,
+    TIMED_SYMBOLS,
     ShardState,
     allocate_state,
     small_limits,
@@ -56,7 +58,29 @@ def test_earliest_session_that_is_due(
     deadlines: tuple[tuple[int, int], ...], now: int, slot: int, earliest: int
 ) -> None:
     state = waiting(*deadlines)
-    assert due(state.table, now) == (slot, 0)
+    assert due(state.table, now) == (slot, 0, 0)
+    assert state.hdr[NEXT_DEADLINE] == earliest
+
+
+@pytest.mark.parametrize(
+    ("session_at", "told_at", "now", "found", "earliest"),
+    [
+        (0, (0, 50), 49, (0, 0, 0), 50),
+        (0, (0, 50), 50, (0, 0, 2), 50),
+        (0, (60, 50), 60, (0, 0, 2), 50),
+        (0, (50, 50), 50, (0, 0, 1), 50),
+        (50, (50, 0), 50, (1, 0, 0), 50),
+        (51, (50, 0), 60, (0, 0, 1), 50),
+    ],
+)
+def test_an_indicative_price_comes_behind_a_session_of_the_same_time(
+    session_at: int, told_at: tuple[int, int], now: int, found: tuple[int, ...], earliest: int
+) -> None:
+    state = waiting((session_at, 0))
+    state.hdr[SYMBOLS_USED] = len(told_at)
+    state.hdr[TIMED_SYMBOLS] = sum(at > 0 for at in told_at)
+    state.calls["indicative_at"][1:3] = told_at
+    assert due(state.table, now) == found
     assert state.hdr[NEXT_DEADLINE] == earliest
 
 
@@ -80,7 +104,7 @@ def test_moving_a_deadline_on_leaves_the_word_early_and_looking_puts_it_right() 
     assert word == 1100
     exchange.step(keep(1090, 1000))
     assert word == 1100
-    assert due(exchange.state.table, 1150) == (0, 0)
+    assert due(exchange.state.table, 1150) == (0, 0, 0)
     assert word == 1190
     # Moving deadlines on by a pause moves the word along.
     pause = np.zeros(1, COMMAND)

@@ -80,8 +80,12 @@ class BookPicture:
 
 
 def trades_of(events: np.ndarray) -> np.ndarray:
-    """The trades among some events: one row for each, by its taker's fill."""
-    rows = events[(events["kind"] == EventKind.FILL) & (events["role"] != Role.MAKER)]
+    """The trades among some events: one row for each, by its taker's fill, in an uncross by its
+    buyer's.
+    """
+    taker = events["role"] == Role.TAKER
+    crossed = (events["role"] == Role.AUCTION) & (events["side"] == Side.BUY)
+    rows = events[(events["kind"] == EventKind.FILL) & (taker | crossed)]
     trades = np.zeros(len(rows), TRADE)
     for name in ("trade_id", "px", "qty", "side", "in_seq", "in_ts"):
         trades[name] = rows[name]

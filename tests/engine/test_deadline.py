@@ -112,7 +112,7 @@ def test_moving_a_deadline_on_leaves_the_word_early_and_looking_puts_it_right() 
     exchange.step(pause)
     assert word == 1690
     exchange.advance(1690)
-    assert due(exchange.state.table, 1690) == (0, 0)
+    assert due(exchange.state.table, 1690) == (0, 0, 0)
     assert word == 0
     exchange.step(keep(1700, 1000))
     assert word == 1800

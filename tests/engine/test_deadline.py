@@ -9,6 +9,8 @@ from engine.book_state import (
     IN_SEQ,
     NEXT_DEADLINE,
     SESSIONS_USED,
+    SYMBOLS_USED,
+    TIMED_SYMBOLS,
     ShardState,
     allocate_state,
     small_limits,
@@ -57,6 +59,28 @@ def test_earliest_session_that_is_due(
 ) -> None:
     state = waiting(*deadlines)
     assert due(state.table, now) == (slot, 0, 0)
+    assert state.hdr[NEXT_DEADLINE] == earliest
+
+
+@pytest.mark.parametrize(
+    ("session_at", "told_at", "now", "found", "earliest"),
+    [
+        (0, (0, 50), 49, (0, 0, 0), 50),
+        (0, (0, 50), 50, (0, 0, 2), 50),
+        (0, (60, 50), 60, (0, 0, 2), 50),
+        (0, (50, 50), 50, (0, 0, 1), 50),
+        (50, (50, 0), 50, (1, 0, 0), 50),
+        (51, (50, 0), 60, (0, 0, 1), 50),
+    ],
+)
+def test_an_indicative_price_comes_behind_a_session_of_the_same_time(
+    session_at: int, told_at: tuple[int, int], now: int, found: tuple[int, ...], earliest: int
+) -> None:
+    state = waiting((session_at, 0))
+    state.hdr[SYMBOLS_USED] = len(told_at)
+    state.hdr[TIMED_SYMBOLS] = sum(at > 0 for at in told_at)
+    state.calls["indicative_at"][1:3] = told_at
+    assert due(state.table, now) == found
     assert state.hdr[NEXT_DEADLINE] == earliest
 
 

@@ -149,3 +149,17 @@ def test_stop_is_followed_from_its_wait_to_the_book() -> None:
     assert triggered.trigger == Decimal("12.60")
     order = order.follow(triggered).follow(told("booked", 25, 25, ref=1, last=True))
     assert (standing(order), order.amount) == (("open", 25, 0, 0, 25), 25)
+
+
+def test_auction_order_is_followed_from_its_wait_into_the_call() -> None:
+    terms = {"price": "12.50", "order_type": "limit", "tif": "at_close"}
+    order = Order.of([told("accepted", 25, 25, **terms)])
+    parked = report_of({"type": "parked", "seq": 2, "leaves": "25", "filled": "0"} | OWN)
+    joins = report_of({"type": "activated", "seq": 3, "leaves": "25", "filled": "0"} | OWN)
+    assert isinstance(parked, ringbook.Parked)
+    assert isinstance(joins, ringbook.Activated)
+    order = order.follow(parked)
+    assert (standing(order), order.tif) == (("open", 25, 0, 0, 0), "at_close")
+    order = order.follow(joins).follow(told("booked", 25, 25, ref=1))
+    order = order.follow(told("fill", 5, 20, 5, role="auction", shown="20"))
+    assert standing(order) == ("open", 20, 5, 0, 20)

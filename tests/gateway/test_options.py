@@ -10,8 +10,17 @@ from typing import Any
 import orjson
 import pytest
 
+from engine.admin import admin_record
 from engine.config import Instrument
-from engine.records import CommandFlag, OrderType, RejectCode, SelfTrade, TimeInForce
+from engine.records import (
+    CommandFlag,
+    CommandKind,
+    OrderType,
+    Phase,
+    RejectCode,
+    SelfTrade,
+    TimeInForce,
+)
 from gateway.codec_fields import Context, Request
 from gateway.codec_slow import request_of
 from gateway.state import (
@@ -543,4 +552,41 @@ def test_trailing_stop_keeps_the_unit_of_its_distance(desk: Bench) -> None:
     assert told([triggered, expired], "trigger", "price", "reason") == [
         ("triggered", "12.46", "12.41", None),
         ("expired", None, "12.41", "ioc_remainder"),
+    ]
+
+
+# --------------------------------------------------------------------------- orders of an auction
+def set_phase(desk: Bench, phase: Phase) -> None:
+    shard = desk.exchange.shards[0]
+    change = admin_record(
+        CommandKind.SET_PHASE, symbol_id=shard.symbol_id("GOLD"), order_type=phase
+    )
+    desk.exchange._publish(0, shard.step(change), None)
+    desk.settle()
+
+
+def test_owner_of_an_auction_order_hears_when_it_waits_joins_trades_and_ends(desk: Bench) -> None:
+    mine, other = desk.log_on(), trader(desk)
+    waits = ORDER | {"tif": "at_close", "qty": 5, "price": "12.50"}
+    (refused,) = desk.say(mine, waits)
+    assert told([refused], "code", "reason") == [("rejected", 305, "no_such_auction")]
+    set_phase(desk, Phase.OPENING_CALL)
+    (refused,) = desk.say(mine, ORDER | {"tif": "ioc"})
+    assert told([refused], "code", "reason") == [("rejected", 303, "not_in_phase")]
+    set_phase(desk, Phase.CONTINUOUS)
+    accepted, parked = desk.say(mine, waits | {"id": 1})
+    assert told([accepted, parked], "tif", "qty", "leaves", "last") == [
+        ("accepted", "at_close", "5", "5", None),
+        ("parked", None, None, "5", True),
+    ]
+    set_phase(desk, Phase.CLOSING_CALL)
+    assert told(desk.heard(mine), "qty", "leaves") == [
+        ("activated", None, "5"),
+        ("booked", "5", "5"),
+    ]
+    desk.say(other, ORDER | {"side": "sell", "qty": 2, "price": "12.50"})
+    set_phase(desk, Phase.CLOSED)
+    assert told(desk.heard(mine), "role", "qty", "leaves", "reason") == [
+        ("fill", "auction", "2", "3", None),
+        ("expired", None, "3", "0", "auction_end"),
     ]

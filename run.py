@@ -407,7 +407,7 @@ def check() -> None:
 
 @app.command()
 def test() -> None:
-    """Run `make test`: lint, types, all tests (ten minutes)."""
+    """Run `make test`: lint, types, all tests (twenty-five minutes)."""
     from cli.make import command
 
     raise typer.Exit(command("test"))

@@ -10,6 +10,17 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.book_numba import level_next
+from engine.book_rows import (
+    ORDER,
+    ORDER_FULL,
+    ORDER_HIDDEN,
+    ORDER_POST_ONLY,
+    ORDER_SLIDE,
+    ORDER_TEXT,
+    ROW_BUYS,
+    ROW_PARKED,
+    ROW_SELLS,
+)
 from engine.book_state import (
     DUE_COUNT,
     HDR_WORDS,
@@ -19,16 +30,7 @@ from engine.book_state import (
     NODE_FAN,
     NODES_FREE,
     NONE,
-    ORDER,
-    ORDER_FULL,
-    ORDER_HIDDEN,
-    ORDER_POST_ONLY,
-    ORDER_SLIDE,
-    ORDER_TEXT,
     ORDERS_FREE,
-    ROW_BUYS,
-    ROW_PARKED,
-    ROW_SELLS,
     SESSIONS_USED,
     SYMBOLS_USED,
     TEXT_MASK,

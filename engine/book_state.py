@@ -15,7 +15,22 @@ import mmap
 import numpy as np
 
 from engine.atomics import table_array, table_enter
-from engine.config import LEAD_MAX, Instrument, ShardLimits
+from engine.book_rows import (
+    ACCOUNT,
+    ASIDE,
+    CALL,
+    DARK,
+    LEVEL,
+    MORE,
+    ORDER,
+    PENDING,
+    RULES,
+    SESSION,
+    SIDE,
+    SYMBOL,
+    TEXT,
+)
+from engine.config import Instrument, ShardLimits
 from engine.records import EVENT_SLOT
 
 TREE_BITS = 6
@@ -93,241 +108,14 @@ TIMED_SYMBOLS = 60  # symbols whose indicative price waits for its time
 BATCH_VERSION = 61  # odd while a batch changes the books
 INTENT = 62  # highest position announced to readers of the event ring
 TOUCHED = 63  # symbol the running command changed
-HDR_WORDS = 64
+# From here: more state proper.
+HDR_WORDS = 80
 REJECT_CODES = 1000
 GONE_WORDS = 16
 ID_MULTIPLIER = 0x9E3779B97F4A7C15
 PRODUCER_NUMBERS = 256  # all that COMMAND.producer can say
 LOOK_WORDS = 32  # two for each of the commands that engine/lookahead.py follows at a time
 FREE_AHEAD = 8  # how far below the top of the free list a slot is asked for
-
-ORDER = np.dtype(
-    [
-        ("order_id", "<i8"),
-        ("client_order_id", "<i8"),
-        ("public_ref", "<i8"),
-        ("px", "<i4"),
-        ("leaves", "<i4"),
-        ("cum", "<i4"),
-        ("next", "<i4"),
-        ("prev", "<i4"),
-        ("level", "<i4"),  # NONE: not in the book
-        ("account", "<i4"),
-        ("session", "<i4"),
-        ("symbol", "<i4"),
-        ("side", "u1"),
-        ("order_type", "u1"),
-        ("tif", "u1"),
-        ("flags", "u1"),
-    ],
-    align=True,
-)
-ORDER_POST_ONLY = 1
-ORDER_TEXT = 2
-ORDER_TAG = 4
-ORDER_INDEXED = 8  # its integer client id is in `ids`
-ORDER_FULL = 16  # of an instrument with the full rules: it has a row in `more`
-ORDER_HIDDEN = 32
-ORDER_SLIDE = 64
-
-# What an order of the full rules has beside ORDER; in the same slot.
-MORE = np.dtype(
-    [
-        ("expire_ts", "<i8"),  # when it expires by itself, 0: never
-        ("shown", "<i4"),  # displayed now; the rest of `leaves` is hidden
-        ("peak", "<i4"),  # iceberg: shown at a time; 0: no iceberg
-        ("prevented", "<i4"),  # lots that self-trade prevention took
-        ("min_qty", "<i4"),
-        ("due", "<i4"),  # place in `due` + 1, 0: not there
-        ("stp", "<i4"),  # SelfTrade, never DEFAULT
-        ("share", "<i4"),  # what it still gets in the round that is open (engine/full_shares.py)
-        ("link", "<i4"),  # next in a list by size, while a round is planned
-        ("waits", "<i8"),  # for its trigger: STOP_NONE, STOP_WAITS, STOP_ELECTED
-        ("rank", "<i8"),  # time priority within the symbol, 0: none yet
-        ("reserved", "<i8"),
-    ],
-    align=True,
-)
-# What an order that waits for its trigger (MORE.waits) has beside MORE, in the same slot
-# (engine/full_pending.py). Of any other order this is rubbish.
-PENDING = np.dtype(
-    [
-        ("trigger", "<i8"),  # of a trailing stop it follows from `extreme`, and may be below 1
-        ("wait", "<i8"),  # RULES.waits when it began to wait: ties go by it
-        ("extreme", "<i4"),  # trailing: best price seen, 0: none yet
-        ("distance", "<i4"),
-        ("activation", "<i4"),
-        ("left", "<i4"),  # children in its heap; list of trailing stops: before, behind
-        ("right", "<i4"),
-        ("parent", "<i4"),
-        ("rank", "<i4"),  # steps to the nearest empty place below it
-        ("on_best", "u1"),
-        ("in_bps", "u1"),
-        ("active", "u1"),  # trailing: the activation price was reached
-        ("reserved", "u1"),
-    ],
-    align=True,
-)
-# Where a live order of the full rules is that is in no level: one of the rows of its symbol.
-ASIDE = np.dtype(
-    [
-        ("next", "<i4"),
-        ("prev", "<i4"),
-        ("row", "<i4"),  # ROW_PARKED, ROW_BUYS or ROW_SELLS, ROW_NONE: it is not aside
-        ("reserved", "<i4"),
-    ],
-    align=True,
-)
-ROW_NONE, ROW_PARKED, ROW_BUYS, ROW_SELLS = 0, 1, 2, 3
-# What a level of the full rules has beside LEVEL, whose qty is then what is displayed. Its queue
-# has displayed orders first, then the hidden ones.
-DARK = np.dtype(
-    [
-        ("qty", "<i8"),  # not displayed: hidden orders and what icebergs hold back
-        ("head", "<i4"),  # first hidden order
-        ("count", "<i4"),  # hidden orders
-    ],
-    align=True,
-)
-
-LEVEL = np.dtype(
-    [
-        ("qty", "<i8"),
-        ("head", "<i4"),
-        ("tail", "<i4"),
-        ("count", "<i4"),
-        ("px", "<i4"),
-        ("leaf", "<i4"),
-        ("side", "<i4"),
-    ],
-    align=True,
-)
-SIDE = np.dtype(
-    [
-        ("best", "<i4"),
-        ("root", "<i4"),
-        ("levels", "<i4"),
-        ("orders", "<i4"),
-        ("reserved", "<i8", (2,)),
-    ],
-    align=True,
-)
-SYMBOL = np.dtype(
-    [
-        ("name", "<u8"),
-        ("tick", "<i8"),
-        ("lot", "<i8"),
-        ("px_max", "<i8"),
-        ("last_px", "<i8"),
-        ("last_qty", "<i8"),
-        ("trade_id", "<i8"),
-        ("volume", "<i8"),
-        ("phase", "<i8"),
-        ("symbol_id", "<i8"),
-        ("dirty", "<i8"),
-        ("rules", "<i8"),  # RuleSet
-        ("stp", "<i8"),  # SelfTrade of orders that name none
-        ("iceberg_parts", "<i8"),
-        ("protection", "<i8"),  # ticks
-        ("reserved", "<i8"),
-    ],
-    align=True,
-)
-# What an instrument of the full rules has beside SYMBOL, where stp, iceberg_parts and protection
-# are the terms it was listed with.
-RULES = np.dtype(
-    [
-        ("rule", "<i8", (32,)),  # by InstrumentRule: in force now
-        ("reference", "<i8"),  # static band reference, ticks; 0: none
-        ("settles", "<i8"),  # it is in `settling`
-        ("watched", "<i8"),  # how much of it looks at every change: stops that wait
-        ("triggers", "<i8", (6,)),  # roots of the heaps of waiting stops (engine/full_pending.py)
-        ("trail_first", "<i8"),  # list of waiting trailing stops
-        ("trails", "<i8"),  # how many
-        ("waits", "<i8"),  # numbers given to those that wait: they break ties
-        ("wave_low", "<i8"),  # trades since the last wave while something is watched; 0: none
-        ("wave_high", "<i8"),
-        ("wave_count", "<i8"),  # elected by the present wave: scratch[SETTLE_INDEX : wave_count]
-        ("rounds", "<i8"),  # 1: levels are shared out (engine/full_rounds.py)
-        ("top", "<i4", (2,)),  # by side: slot of the top order + 1, 0: none
-        ("round_fills", "<i4"),  # of the open round: trades still to come
-        ("round_shows", "<i4"),  # slices to be shown again behind them
-        ("round_next", "<i4"),  # where to look for the next trade
-        ("lead_count", "<i4"),  # lead market makers: how many, who, and their percentages
-        ("lead_account", "<i4", (LEAD_MAX,)),
-        ("lead_percent", "<i4", (LEAD_MAX,)),
-        ("reserved", "<i8", (13,)),
-    ],
-    align=True,
-)
-# Phases of an instrument with the full rules: bands, who waits for a call, what the public was told
-# of it, and the memory of the uncross that is under way (engine/full_uncross.py).
-CALL = np.dtype(
-    [
-        ("static_ref", "<i8"),  # ticks, 0: none; RULES.reference, else the first trade
-        ("dynamic_ref", "<i8"),  # of the running command
-        ("traded", "<i8"),  # since then: the next command has last_px instead
-        ("extensions", "<i8"),  # of the present call
-        ("has_calendar", "<i8"),
-        ("resumes_to", "<i8"),  # phase behind cancel-only
-        ("ranks", "<i8"),  # last one given out
-        ("head", "<i8", (4,)),  # by row: parked orders, market orders of a call by side
-        ("tail", "<i8", (4,)),
-        ("count", "<i8", (4,)),
-        ("told", "<i8", (4,)),  # price, volume, surplus and its side as last told in this call
-        ("indicative_at", "<i8"),  # something else is to be told then, 0: nothing
-        ("indicative_from", "<i8"),  # not before
-        ("stage", "<i8"),  # of leaving a call, 0: nothing is under way
-        ("to", "<i8"),  # phase that comes then
-        ("until", "<i8"),
-        ("px", "<i8"),  # of the cross
-        ("volume", "<i8"),
-        ("left", "<i8"),  # of it
-        ("pairs", "<i8"),
-        ("at", "<i8", (2,)),  # by side: price of the level that trades, 0: none yet
-        ("slot", "<i8", (2,)),  # its displayed order that trades, NONE: what is not displayed
-        ("listed", "<i8"),  # orders in `scratch`: slices to be shown again, then what expires
-        ("index", "<i8"),  # the next of them
-        ("trades", "<i8"),  # trade_id as it began
-        ("old_ref", "<i8"),
-        ("old_extensions", "<i8"),
-        ("reserved", "<i8", (7,)),
-    ],
-    align=True,
-)
-SESSION = np.dtype(
-    [
-        ("name", "<u8"),
-        ("last_id", "<i8"),
-        ("logon", "<i8"),  # 0: nobody owns it
-        ("account", "<i4"),
-        ("producer", "<i4"),
-        ("flags", "<i8"),
-        ("dead_man", "<i8"),  # ns without a command after which its orders go; 0: never
-        ("dead_man_at", "<i8"),  # deadlines (engine/deadline.py), 0: none
-        ("close_at", "<i8"),
-    ],
-    align=True,
-)
-ACCOUNT = np.dtype([("account_seq", "<i8"), ("open", "<i8")], align=True)
-TEXT = np.dtype(
-    [
-        ("hash", "<u8"),
-        ("account", "<i4"),
-        ("order", "<i4"),
-        ("text", "u1", (36,)),
-        ("reserved", "<i4"),
-    ],
-    align=True,
-)
-assert (ORDER.itemsize, LEVEL.itemsize, SIDE.itemsize, SYMBOL.itemsize, SESSION.itemsize) == (
-    64,
-    32,
-    32,
-    128,
-    64,
-)
-
 
 # Words of the table: hdr first, then (address, length) of every array (engine/atomics.table_array).
 # Kernels get the table alone.

@@ -8,11 +8,13 @@ command that could.
 
 import numpy as np
 
+from engine.book_rows import (
+    ORDER_FULL,
+    ORDER_TAG,
+)
 from engine.book_state import (
     FATAL,
     FATAL_SECOND_WORK,
-    ORDER_FULL,
-    ORDER_TAG,
     SETTLE_THEN,
     SETTLING,
     WORK_ACCOUNT,

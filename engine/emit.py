@@ -9,16 +9,18 @@ emission.
 import numpy as np
 
 from engine.atomics import prefetch_line
+from engine.book_rows import (
+    ORDER,
+    ORDER_FULL,
+    ORDER_POST_ONLY,
+    ORDER_TEXT,
+)
 from engine.book_state import (
     EVENT_MASK,
     FEED_SEQ,
     IN_SEQ,
     IN_TS,
     INCARNATION_NUMBER,
-    ORDER,
-    ORDER_FULL,
-    ORDER_POST_ONLY,
-    ORDER_TEXT,
     OUT_POSITION,
     RECEIPT_GATEWAY_IN,
     RECEIPT_PRODUCER_SEQ,

@@ -12,11 +12,13 @@ Invariants: an order is in a level, or in exactly one row, or running; MORE.rank
 
 import numpy as np
 
-from engine.book_state import (
-    NONE,
+from engine.book_rows import (
     ROW_BUYS,
     ROW_NONE,
     ROW_PARKED,
+)
+from engine.book_state import (
+    NONE,
     aside,
     calls,
     events,

@@ -14,9 +14,11 @@ shows 1 .. leaves, an iceberg at most its peak; DARK of a level that is free is 
 import numpy as np
 
 from engine.book_numba import level_create, level_find, level_remove, symbol_touch
+from engine.book_rows import (
+    ORDER_HIDDEN,
+)
 from engine.book_state import (
     NONE,
-    ORDER_HIDDEN,
     SETTLING,
     calls,
     dark,

@@ -7,8 +7,10 @@ Hot for instruments with RuleSet.FULL around calls, else never run. A phase begi
 
 import numpy as np
 
-from engine.book_state import (
+from engine.book_rows import (
     ROW_PARKED,
+)
+from engine.book_state import (
     TIMED_SYMBOLS,
     WORK_COUNT,
     aside,

@@ -13,7 +13,16 @@ falls from the one price and rises towards the other.
 import numpy as np
 
 from engine.book_numba import level_next
-from engine.book_state import ROW_BUYS, aside, calls, levels, orders, sides
+from engine.book_rows import (
+    ROW_BUYS,
+)
+from engine.book_state import (
+    aside,
+    calls,
+    levels,
+    orders,
+    sides,
+)
 from engine.full_book import level_total
 from engine.jit import helper, subroutine
 

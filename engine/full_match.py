@@ -13,12 +13,14 @@ import numpy as np
 
 from engine.atomics import prefetch_line
 from engine.book_numba import level_find, level_next
+from engine.book_rows import (
+    ORDER_HIDDEN,
+)
 from engine.book_state import (
     LEVELS_CAPACITY,
     LEVELS_USED,
     MAX_WALK,
     NONE,
-    ORDER_HIDDEN,
     PUBLIC_REF,
     WORK_COUNT,
     WORK_CURSOR,

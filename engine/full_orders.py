@@ -8,14 +8,16 @@ hidden orders and own ones included.
 import numpy as np
 
 from engine.book_numba import level_find
+from engine.book_rows import (
+    ORDER_FULL,
+    ORDER_HIDDEN,
+    ORDER_SLIDE,
+)
 from engine.book_state import (
     IN_TS,
     LEVELS_CAPACITY,
     LEVELS_USED,
     NONE,
-    ORDER_FULL,
-    ORDER_HIDDEN,
-    ORDER_SLIDE,
     ORDERS_FREE,
     levels,
     more,

@@ -7,12 +7,14 @@ keeps a value. It keeps its place unless price or minimum quantity change or the
 import numpy as np
 
 from engine.book_numba import level_find
+from engine.book_rows import (
+    ORDER_POST_ONLY,
+    ORDER_SLIDE,
+)
 from engine.book_state import (
     IN_TS,
     LEVELS_CAPACITY,
     LEVELS_USED,
-    ORDER_POST_ONLY,
-    ORDER_SLIDE,
     aside,
     dark,
     events,

@@ -13,9 +13,11 @@ A unit is TRIGGERED; what the order then trades counts as for any other.
 import numpy as np
 
 from engine.book_numba import level_displayed
-from engine.book_state import (
+from engine.book_rows import (
     ORDER_POST_ONLY,
     ORDER_SLIDE,
+)
+from engine.book_state import (
     ORDERS_FREE,
     SETTLE_INDEX,
     WORK_COUNT,

@@ -13,10 +13,12 @@ whoever has a reserve, then the hidden ones. Self-trade prevention is off.
 
 import numpy as np
 
-from engine.book_state import (
-    NONE,
+from engine.book_rows import (
     ROW_BUYS,
     ROW_PARKED,
+)
+from engine.book_state import (
+    NONE,
     WORK_COUNT,
     aside,
     calls,

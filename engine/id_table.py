@@ -16,6 +16,10 @@ Hot. Two tables of one shard, one writer.
 import numpy as np
 
 from engine.atomics import prefetch_line
+from engine.book_rows import (
+    ORDER_INDEXED,
+    ORDER_TEXT,
+)
 from engine.book_state import (
     GONE_IN,
     GONE_OUT,
@@ -23,8 +27,6 @@ from engine.book_state import (
     ID_MASK,
     ID_SEED,
     ID_SHIFT,
-    ORDER_INDEXED,
-    ORDER_TEXT,
     TEXT_MASK,
     TEXTS_CAPACITY,
     TEXTS_USED,

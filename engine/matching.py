@@ -16,6 +16,11 @@ import numpy as np
 
 from engine.atomics import prefetch_line
 from engine.book_numba import level_find, level_next, queue_append, queue_remove, symbol_touch
+from engine.book_rows import (
+    ORDER_POST_ONLY,
+    ORDER_TAG,
+    ORDER_TEXT,
+)
 from engine.book_state import (
     FATAL,
     FATAL_SECOND_WORK,
@@ -24,9 +29,6 @@ from engine.book_state import (
     MAX_WALK,
     NONE,
     ORDER_COUNTER,
-    ORDER_POST_ONLY,
-    ORDER_TAG,
-    ORDER_TEXT,
     ORDERS_FREE,
     OUT_POSITION,
     PUBLIC_REF,

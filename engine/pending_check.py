@@ -6,7 +6,13 @@ walked from its roots with plain Python, as if nobody had said that it is right.
 
 import numpy as np
 
-from engine.book_state import NONE, ORDER_FULL, ShardState
+from engine.book_rows import (
+    ORDER_FULL,
+)
+from engine.book_state import (
+    NONE,
+    ShardState,
+)
 from engine.records import OrderType, Side
 
 TRAILING = (int(OrderType.TRAILING_STOP), int(OrderType.TRAILING_STOP_LIMIT))

@@ -17,17 +17,19 @@ from collections.abc import Callable
 import numpy as np
 
 from engine import book_state
+from engine.book_rows import (
+    ORDER_FULL,
+    ORDER_TAG,
+    ORDER_TEXT,
+    ROW_NONE,
+)
 from engine.book_state import (
     ARRAYS,
     DUE_COUNT,
     LEVELS_FREE,
     NODE_FAN,
     NODES_FREE,
-    ORDER_FULL,
-    ORDER_TAG,
-    ORDER_TEXT,
     ORDERS_FREE,
-    ROW_NONE,
     SETTLE_INDEX,
     SETTLING,
     TEXTS_USED,

@@ -11,6 +11,9 @@ its evidence.
 
 import numpy as np
 
+from engine.book_rows import (
+    ORDER_FULL,
+)
 from engine.book_state import (
     CREATE_UNKNOWN,
     FATAL,
@@ -18,7 +21,6 @@ from engine.book_state import (
     IN_SEQ,
     IN_TS,
     NEXT_DEADLINE,
-    ORDER_FULL,
     OUT_POSITION,
     SETTLING,
     SLICE_START,

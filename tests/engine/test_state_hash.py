@@ -7,6 +7,12 @@ import random
 import numpy as np
 import pytest
 
+from engine.book_rows import (
+    ORDER_FULL,
+    ORDER_TAG,
+    ORDER_TEXT,
+    ROW_NONE,
+)
 from engine.book_state import (
     ARRAYS,
     DUE_COUNT,
@@ -14,11 +20,7 @@ from engine.book_state import (
     LEVELS_FREE,
     NODE_FAN,
     NODES_FREE,
-    ORDER_FULL,
-    ORDER_TAG,
-    ORDER_TEXT,
     ORDERS_FREE,
-    ROW_NONE,
     SETTLE_INDEX,
     SETTLING,
     TEXTS_USED,

@@ -46,6 +46,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
+from engine.limit_check import limit_faults, limit_words
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
 from engine.records import InstrumentRule, Phase, RuleSet
 
@@ -133,6 +134,7 @@ def state_digest(state: ShardState) -> str:
         parts += [_digest_orders(state, slots, full=full) for slots in sides]
         if full:
             parts += [part(state, symbol, np.concatenate(sides)) for part in _DIGEST_PARTS]
+    parts.append(limit_words(state))
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -254,6 +256,8 @@ def check_state(state: ShardState) -> None:
     )
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
+    faults = limit_faults(state)
+    _require(not faults, "I9 limits of accounts", f"{faults[:3]}")
     _check_ids(state, live)
     _check_texts(state, live)
     _check_deadlines(state, _check_due(state, live))

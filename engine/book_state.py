@@ -19,8 +19,10 @@ from engine.book_rows import (
     ACCOUNT,
     ASIDE,
     CALL,
+    COUNTED,
     DARK,
     LEVEL,
+    LIMIT,
     MORE,
     ORDER,
     PENDING,
@@ -109,6 +111,7 @@ BATCH_VERSION = 61  # odd while a batch changes the books
 INTENT = 62  # highest position announced to readers of the event ring
 TOUCHED = 63  # symbol the running command changed
 # From here: more state proper.
+ADMIN_SEQ = 64  # of the newest administrative command that was numbered (engine/admin_log.py)
 HDR_WORDS = 80
 REJECT_CODES = 1000
 GONE_WORDS = 16
@@ -126,6 +129,7 @@ ARRAYS: dict[str, np.dtype] = {
     "owner": _I4,  # account of each live order slot, 0 when free: what a mass cancel scans
     "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
     "order_tag": _I8,  # (valid with ORDER_TAG)
+    "counted": COUNTED,  # (valid with ORDER_COUNTED)
     "more": MORE,
     "aside": ASIDE,
     "pending": PENDING,
@@ -147,6 +151,8 @@ ARRAYS: dict[str, np.dtype] = {
     "names": _U8,
     "sessions": SESSION,
     "accounts": ACCOUNT,
+    "account_limits": _I4,  # by account: its first row in `limit_rows`, 0: none
+    "limit_rows": LIMIT,
     "ids": _U8,
     "gone": _U8,  # entries of `ids` to be removed soon
     "look": _I8,  # what engine/lookahead.py remembers
@@ -173,6 +179,9 @@ sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
 rules, settling = (_views[n] for n in ("rules", "settling"))
 aside, calls = (_views[n] for n in ("aside", "calls"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
+counted, account_limits, limit_rows = (
+    _views[n] for n in ("counted", "account_limits", "limit_rows")
+)
 ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
 text_index, scratch, dirty = (_views[n] for n in ("text_index", "scratch", "dirty"))
 rejects, producer_seq = (_views[n] for n in ("rejects", "producer_seq"))
@@ -231,6 +240,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "owner": orders,
         "order_text": orders,
         "order_tag": orders,
+        "counted": orders,
         "more": orders,
         "aside": orders,
         "pending": orders,
@@ -252,6 +262,8 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "names": symbols,
         "sessions": limits.sessions_max + 1,
         "accounts": limits.accounts_max,
+        "account_limits": limits.accounts_max,
+        "limit_rows": limits.account_limits_max + 1,
         "ids": max(_power_of_two(orders * 2), 4 * GONE_WORDS),
         "gone": GONE_WORDS,
         "look": LOOK_WORDS,

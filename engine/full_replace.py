@@ -44,6 +44,7 @@ from engine.full_phases import phase_code_replace
 from engine.full_rounds import level_crowded
 from engine.full_run import full_start
 from engine.jit import helper, subroutine
+from engine.limit_codes import judged_px, limit_replace_code
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove
 from engine.records import (
@@ -334,6 +335,17 @@ def move_code(s, c, slot, px, total):
     return np.int64(0), found == 0
 
 
+@helper
+def grow_code(s, slot, px, total):
+    """403 to 406 of a replace of an order that does not wait for a trigger."""
+    row, old = orders(s)[slot], order_total(s, slot)
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    before = old * judged_px(s, symbol, side, np.int64(row["px"]))
+    return limit_replace_code(
+        s, slot, (old, before), (total, total * judged_px(s, symbol, side, px))
+    )
+
+
 @subroutine
 def full_replace(s, c, slot):
     """REPLACE of a live order. Returns a reject code, 0 when done."""
@@ -353,11 +365,16 @@ def full_replace(s, c, slot):
         full_keep(s, c, slot, total)
         return code
     if is_aside(s, slot):
-        rank_anew(s, c, slot, px, total)
+        code = grow_code(s, slot, px, total)
+        if code == 0:
+            rank_anew(s, c, slot, px, total)
         return code
     side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
     if level_crowded(s, side_index, px, np.int64(row["level"])):
         return np.int64(RejectCode.TOO_MANY.value)
+    code = grow_code(s, slot, px, total)
+    if code != 0:
+        return code
     if np.int64(row["flags"]) & ORDER_SLIDE and trades_now(s, np.int64(row["symbol"])):
         px = slid_px(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
     code, enough = move_code(s, c, slot, px, total)

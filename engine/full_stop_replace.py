@@ -14,6 +14,7 @@ from engine.full_pending import is_trailing, stop_link, stop_unlink
 from engine.full_replace import change_code, change_note, replaced_open
 from engine.full_stops import stop_looks_at, trail_begin, trigger_true
 from engine.jit import helper, subroutine
+from engine.limit_codes import judged_px, limit_replace_code
 from engine.records import EventFlag, RejectCode
 
 
@@ -44,6 +45,24 @@ def new_trigger_true(s, slot, trigger):
     return trigger_true(row, px, trigger)
 
 
+@helper
+def wait_grow_code(s, slot, after, total):
+    """403 to 406 of the replace of an order that waits; after: (limit, trigger, activation)."""
+    row, wait, old = orders(s)[slot], pending(s)[slot], order_total(s, slot)
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    trails = is_trailing(np.int64(row["order_type"]))
+    old_px = np.int64(row["px"])
+    if old_px == 0:
+        old_px = np.int64(wait["activation"]) if trails else np.int64(wait["trigger"])
+    px = after[0]
+    if px == 0:
+        px = after[2] if trails else after[1]
+    before = old * judged_px(s, symbol, side, old_px)
+    return limit_replace_code(
+        s, slot, (old, before), (total, total * judged_px(s, symbol, side, px))
+    )
+
+
 @subroutine
 def stop_replace(s, c, slot):
     """REPLACE of an order that waits. Returns a reject code, 0 when done."""
@@ -54,9 +73,12 @@ def stop_replace(s, c, slot):
     if code != 0:
         return code
     trigger, activation = wanted_trigger(s, c, slot)
+    px, distance = stated_or(c["px"], row["px"]), stated_or(c["qty2"], wait["distance"])
+    code = wait_grow_code(s, slot, (px, trigger, activation), total)
+    if code != 0:
+        return code
     if new_trigger_true(s, slot, trigger):
         return np.int64(RejectCode.TRIGGER_TRUE.value)
-    px, distance = stated_or(c["px"], row["px"]), stated_or(c["qty2"], wait["distance"])
     changed = (
         px != np.int64(row["px"])
         or distance != np.int64(wait["distance"])

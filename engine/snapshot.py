@@ -118,6 +118,7 @@ def _limits_of(state: ShardState) -> ShardLimits:
         text_ids_max=len(state.texts) - 1,
         max_walk=int(state.hdr[MAX_WALK]),
         slice_events=int(state.hdr[SLICE_EVENTS]),
+        account_limits_max=len(state.limit_rows) - 1,
     )
 
 

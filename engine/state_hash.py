@@ -18,6 +18,7 @@ import numpy as np
 
 from engine import book_state
 from engine.book_rows import (
+    ORDER_COUNTED,
     ORDER_FULL,
     ORDER_TAG,
     ORDER_TEXT,
@@ -85,6 +86,7 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "orders": rows,
         "order_text": state.order_text[live[rows["flags"] & ORDER_TEXT != 0]],
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
+        "counted": state.counted[live[rows["flags"] & ORDER_COUNTED != 0]],
         "more": state.more[full],
         "aside": state.aside[full[state.aside["row"][full] != ROW_NONE]],
         "pending": state.pending[full[state.more["waits"][full] != 0]],
@@ -147,6 +149,7 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "owner": _orders,
     "order_text": _orders,
     "order_tag": _orders,
+    "counted": _orders,
     "more": _orders,
     "aside": _orders,
     "pending": _orders,

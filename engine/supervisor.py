@@ -37,6 +37,7 @@ from engine.admin import (
     start_commands,
     today,
 )
+from engine.admin_relay import AdminRelay, open_relay
 from engine.child_parts import (
     ChildParts,
     Main,
@@ -52,7 +53,7 @@ from engine.command_ring import CONSUMER_POSITION, CTRL_WORDS, ring_scan
 from engine.config import Config
 from engine.counters import State
 from engine.data_directory import DataDirectory
-from engine.health import HealthServer, look_at
+from engine.health import HealthServer, open_health
 from engine.instance import (
     PRODUCER_GATEWAY,
     DescriptorServer,
@@ -104,6 +105,7 @@ class Supervisor:
     server: DescriptorServer | None = None
     health: HealthServer | None = None
     producer: Producer | None = None
+    relay: AdminRelay = field(default_factory=AdminRelay)  # without a log: forgotten at the end
     running: dict[str, Running] = field(default_factory=dict)
     restarts: dict[str, Restarts] = field(default_factory=dict)
     plans: list[Plan] = field(default_factory=list)
@@ -134,6 +136,7 @@ class Supervisor:
             try:
                 self.directory = self._make_directory()
                 self.directory.read()
+                self.relay = open_relay(self.directory.disk, self.directory.path, shards, self.tell)
             except BaseException:
                 if lock >= 0:
                     os.close(lock)
@@ -156,6 +159,12 @@ class Supervisor:
     def _make_directory(self) -> DataDirectory:
         return DataDirectory(self.config, self.config.shards)
 
+    def admin(self, record: np.ndarray) -> int:
+        """Have every shard concerned run an administrative COMMAND once, whatever dies meanwhile;
+        returns its admin_seq (AdminRelay.admin). Call it between steps, in this thread.
+        """
+        return self.relay.admin(record)
+
     def _take_lock(self) -> int:
         return take_lock(self.config.instance)
 
@@ -167,23 +176,8 @@ class Supervisor:
             self.config, shards, blocks, histograms, lock=lock, staging=staging, keep=keep
         )
         self.server = DescriptorServer(made, self._shards_ready)
-        self.health = self._make_health(made)
+        self.health = open_health(self.config.network, made.counters, made.gates, self.tell)
         return made
-
-    def _make_health(self, instance: Instance) -> HealthServer | None:
-        network = self.config.network
-        if network.health_port < 0:
-            return None
-        # An exchange on any free port has its endpoint on any free one, too.
-        port = network.health_port if network.port else 0
-        look = look_at(instance.counters, instance.gates)
-        try:
-            return HealthServer(network.health_host, port, look)
-        except OSError as error:
-            self.tell(
-                f"ringbook: no health endpoint on {network.health_host}:{port}: {error.strerror}\n"
-            )
-            return None
 
     def start(self) -> None:
         """Start journal and shards; the others follow when these serve (`wait_ready`)."""
@@ -288,11 +282,14 @@ class Supervisor:
                 gateways = () if self.directory.fresh else (PRODUCER_GATEWAY,)
             records = start_commands(self.config, shard, self.instance.epoch, renewal, gateways)
             self._push(shard, records)
+        self.relay.begin(self.producer, self.instance)
         return True
 
     def _start_taken(self) -> bool:
         assert self.instance is not None
         assert self.producer is not None
+        if not self.relay.flush():
+            return False
         rings = self.instance.command_rings
         for shard in range(self.config.shards):
             ring = rings.ring(shard, PRODUCER_SUPERVISOR)
@@ -365,6 +362,7 @@ class Supervisor:
         self._renewal_watch()
         self._day_watch()
         self._plans_run()
+        self.relay.flush()
         self._serve()
         if self.instance is not None:
             block = self.instance.counters.block("supervisor")
@@ -539,6 +537,7 @@ class Supervisor:
         for running in self.running.values():
             running.close()
         self.running = {}
+        self.relay.close()
         if self.server is not None:
             self.server.close()
             self.server = None

@@ -34,6 +34,7 @@ DEFAULT_SIZES = {
     "text_ids_max": 16,
     "max_walk": 100,
     "slice_events": 1000,
+    "account_limits_max": 16,
 }
 TEMPLATE = Instrument("TEMPLATE", "1", "1", "1000")
 

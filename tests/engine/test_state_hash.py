@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.book_rows import (
+    ORDER_COUNTED,
     ORDER_FULL,
     ORDER_TAG,
     ORDER_TEXT,
@@ -124,6 +125,7 @@ def used_places(state: ShardState, name: str) -> np.ndarray:
         "orders": live,
         "order_text": live[flags & ORDER_TEXT != 0],
         "order_tag": live[flags & ORDER_TAG != 0],
+        "counted": live[flags & ORDER_COUNTED != 0],
         "more": live[flags & ORDER_FULL != 0],
         "pending": waiting_slots(state),
         "aside": aside_slots(state),

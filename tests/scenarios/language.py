@@ -22,6 +22,7 @@ SIZES = {
     "texts": "text_ids_max",
     "walk": "max_walk",
     "slice": "slice_events",
+    "limits": "account_limits_max",
 }
 
 

@@ -27,6 +27,7 @@ from engine.records import COMMAND
 from engine.whole_file import replace_file
 
 ADMIN_LOG_NAME = "admin.log"
+CHAIN_START = 0x52424144  # not 0: a record of zeros, all that a torn one may be, is then wrong
 
 
 class AdminLog:
@@ -35,7 +36,7 @@ class AdminLog:
     def __init__(self, disk: Disk, directory: str, now_ns: int) -> None:
         self.disk, self.path = disk, f"{directory}/{ADMIN_LOG_NAME}"
         if not disk.exists(self.path):
-            header = FileHeader("admin", 0, 1, 0, 0, now_ns, FILE_HEADER_BYTES)
+            header = FileHeader("admin", 0, 1, CHAIN_START, 0, now_ns, FILE_HEADER_BYTES)
             replace_file(disk, self.path, [header_bytes(header)])
         self.handle = disk.open(self.path, write=True)
         self.cut_bytes = 0  # of a torn last record
@@ -52,7 +53,7 @@ class AdminLog:
         count, rest = divmod(size - FILE_HEADER_BYTES, COMMAND.itemsize)
         raw = disk.pread(self.handle, count * COMMAND.itemsize, FILE_HEADER_BYTES)
         records = np.frombuffer(raw, COMMAND).copy()
-        wrong = np.flatnonzero(crcs_wrong(records, 0)) if count else np.zeros(0, np.int64)
+        wrong = np.flatnonzero(crcs_wrong(records, CHAIN_START)) if count else np.zeros(0, np.int64)
         if len(wrong) and (int(wrong[0]) < count - 1 or rest):
             offset = FILE_HEADER_BYTES + int(wrong[0]) * COMMAND.itemsize
             raise FileRefused(self.path, "a record is damaged: its checksum is wrong", offset)
@@ -72,7 +73,7 @@ class AdminLog:
         if self.failed:
             raise OSError(f"{self.path}: an earlier write failed; a new start reads what is there")
         sealed = record.copy()
-        before = int(self.records["crc"][-1]) if len(self.records) else 0
+        before = int(self.records["crc"][-1]) if len(self.records) else CHAIN_START
         sealed["crc"] = 0
         sealed["crc"] = crc32c(sealed.tobytes(), before)
         offset = FILE_HEADER_BYTES + len(self.records) * COMMAND.itemsize

@@ -60,7 +60,7 @@ PARTICULARS = {
     EventKind.PREVENTED: "stp other_order_id ref",
     EventKind.STATUS: "prevented state ref",
     EventKind.SUMMARY: "count next reason",
-    EventKind.ACCOUNT: "logon last_id reason",
+    EventKind.ACCOUNT: "logon last_id action limit value reason",
     EventKind.BOOKED: "ref old_ref",
     EventKind.CANCELED: "reason ref",
     EventKind.EXPIRED: "reason code text ref",
@@ -85,7 +85,8 @@ HAPPENED = {
     EventKind.TRIGGERED: "the price came that an order waited for; it runs now, with limit `price`",
     EventKind.STATUS: "where an order stands",
     EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
-    EventKind.ACCOUNT: "a session of the account opened or closed",
+    EventKind.ACCOUNT: "a session of the account opened or closed, it was"
+    " blocked or let go, a limit was set",
 }
 VOLATILE = ("ts", "receipt", "in_ts", "incarnation")
 

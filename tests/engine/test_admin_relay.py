@@ -23,7 +23,7 @@ from engine.book_state import ADMIN_SEQ, small_limits
 from engine.config import Instrument
 from engine.file_header import FILE_HEADER_BYTES, FileRefused
 from engine.local import LocalExchange
-from engine.records import COMMAND, AccountLimit, CommandKind, KillAction
+from engine.records import COMMAND, AccountLimit, CommandKind, EventKind, KillAction
 from engine.sharding import shard_of_symbol
 from engine.state_hash import state_hash
 from tests.sim.sim_disk import PowerCut, SimDisk
@@ -255,6 +255,20 @@ def test_a_shard_that_knows_more_than_the_log_is_numbered_on() -> None:
 def exchange(shard: int) -> LocalExchange:
     instruments = [Instrument(s) for s in SYMBOLS if shard_of_symbol(s, SHARDS) == shard]
     return LocalExchange(instruments, accounts=3, limits=small_limits(), shard=shard)
+
+
+def test_a_start_tells_what_a_shard_has_without_harm() -> None:
+    records = [kill_switch(1, BLOCK), kill_switch(1, RELEASE)]
+    for number, record in enumerate(records, 1):
+        record["client_order_id"] = number
+    shard = exchange(0)
+    for record in (*records, *records):
+        events = shard.step(record)
+    assert len(events) == 0
+    symbol = next(s for s in SYMBOLS if shard_of_symbol(s, SHARDS) == 0)
+    assert EventKind.REJECTED not in shard.place(symbol, 0, 1, 5)["kind"]
+    shard.step(records[0])
+    assert EventKind.REJECTED not in shard.place(symbol, 0, 1, 5)["kind"]
 
 
 def draw(choose: random.Random) -> np.ndarray:

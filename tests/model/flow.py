@@ -110,7 +110,7 @@ class Flow:
             self.page: 2,
             self.session: 3,
             self.keep: 1,
-            self.administration: 4,
+            self.administration: 8,
             self.spoiled: 10,
         }
         self.verbs, self.weights = list(verbs), list(verbs.values())
@@ -128,7 +128,7 @@ class Flow:
             self.seen.append(next(reversed(self.model.orders)))
             del self.seen[:-64]
         verb = rng.choices(self.verbs, self.weights)[0]
-        if rng.random() < 0.02 and self._blocked():
+        if rng.random() < 0.04 and self._blocked():
             verb = self._release  # a blocked exchange is dull
         if len(self.model.orders) >= self.world.limits.orders_max and rng.random() < 0.5:
             verb = self.cancel  # full is worth a visit, not a stay
@@ -372,7 +372,7 @@ class Flow:
             self._kill,
             self._account_limit,
         )
-        verb = self.rng.choices(verbs, (16, 20, 16, 15, 12, 6, 15, 12, 50))[0]
+        verb = self.rng.choices(verbs, (16, 20, 16, 15, 12, 6, 15, 30, 60))[0]
         return {"producer": self._often(1, 0, 2, 9)} | verb()
 
     def _admin_seq(self) -> int:

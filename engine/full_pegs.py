@@ -1,9 +1,10 @@
 """Pegged orders: where they belong, entry, repricing, parking, replace (RULES §2, §13).
 
 Hot for instruments with RuleSet.FULL that have pegs. A primary peg stands at the best price of its
-own side, a market peg at that of the other, both one tick from the best opposite order of any kind;
-a mid, hidden, between the two. No peg goes beyond its cap. What counts as a *reference* is displayed
-and no peg. Without one, or where the book does not trade, the peg is parked: live, in no level.
+own side, a market peg at that of the other, no nearer than a tick to the best opposite order of any
+kind; a mid, hidden, between the two. No peg goes beyond its cap. What counts as a *reference* is
+displayed and no peg. Without one, or where the book does not trade, the peg is parked: live, in no
+level.
 
 Once behind the waves of a command (engine/full_settle.py) all pegs that do not stand where they
 belong are taken out, and then each enters at its turn, at the price the book gives by then: a unit.

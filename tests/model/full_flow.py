@@ -184,10 +184,9 @@ class FullFlow(Flow):
             rules.PROTECTION: (0, 2, -1),
             rules.STP: (1, 2, 3, 4, 5, 6, 7),
             rules.MAX_TRAILING: (0, 1, 2, 100),
-            rules.MAX_PEGS: (0, 1, 2, 100),
+            rules.MAX_PEGS: (0, 2, 100, 100),
         }
         often = [rules.MAX_TRAILING] * (3 if "trailing" in self.features else 0)
-        often += [rules.MAX_PEGS] * (3 if "pegs" in self.features else 0)
         rule = self._pick([*values, rules.DYNAMIC_BAND, rules.DYNAMIC_BAND, *often])
         number = 0 if self.rng.random() < 0.1 else int(rule)
         return {"order_type": number, "amount": self._pick(values[rule])}

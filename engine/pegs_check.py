@@ -31,7 +31,8 @@ def peg_faults(state: ShardState, symbol: int) -> list[str]:
     """What is wrong with the pegs of a symbol."""
     slots, book = peg_slots(state, symbol), state.rules[symbol]
     faults: list[str] = []
-    listed, before, slot = [], NONE, int(book["peg_first"])
+    listed: list[int] = []
+    before, slot = NONE, int(book["peg_first"])
     while slot != NONE and len(listed) <= len(slots):
         if int(state.pegs[slot]["prev"]) != before:
             faults.append(f"slot {slot} does not know who is before it")

@@ -177,6 +177,7 @@ class ShardLimits:
     sessions_max: int = 4096
     accounts_max: int = 4096
     text_ids_max: int = 1 << 16
+    quoters_max: int = 4096  # pairs of an account and an instrument that quote or are protected
     max_walk: int = 100_000
     slice_events: int = (
         16_000  # a slice ends before the first unit that would start after this many events
@@ -204,6 +205,7 @@ class ShardLimits:
             "sessions_max",
             "accounts_max",
             "text_ids_max",
+            "quoters_max",
             "max_walk",
             "slice_events",
             "batch_max",

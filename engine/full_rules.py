@@ -14,8 +14,10 @@ from engine.full_numbers import (
     FULL_CANCEL,
     FULL_EXPIRE,
     FULL_INDICATE,
+    FULL_LIMITS,
     FULL_NEW,
     FULL_PHASE,
+    FULL_QUOTE,
     FULL_REPLACE,
     FULL_RULE,
     FULL_SETTLE,
@@ -25,6 +27,8 @@ from engine.full_numbers import (
 from engine.full_orders import full_cancel, full_new, order_expire
 from engine.full_pending import is_stop, stop_waits
 from engine.full_phases import phase_set
+from engine.full_protect import limits_set
+from engine.full_quotes import full_quote
 from engine.full_replace import full_replace
 from engine.full_settle import full_settle, full_work
 from engine.full_stop_replace import stop_replace
@@ -56,6 +60,10 @@ def full_command(s, c, what, a, b):
         code = full_rule(s, c, a)
     elif what == FULL_PHASE:
         code = phase_set(s, c, a)
+    elif what == FULL_QUOTE:
+        code = full_quote(s, c, a)
+    elif what == FULL_LIMITS:
+        code = limits_set(s, c, a)
     return code
 
 

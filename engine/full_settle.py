@@ -28,12 +28,15 @@ from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
 from engine.full_indicative import indicative_watch
 from engine.full_phases import phase_run
+from engine.full_protect import protect_run
+from engine.full_quotes import quote_go
 from engine.full_run import full_run_on
 from engine.full_stops import waves_run
 from engine.jit import helper, subroutine
-from engine.matching import WORK_CALL, WORK_NONE, WORK_SETTLE
+from engine.matching import WORK_CALL, WORK_NONE, WORK_QUOTE, WORK_SETTLE
 
-STAGE_WAVES = 0  # stops are elected (engine/full_stops.py)
+STAGE_PROTECT = 0  # quotes filled too much in an uncross are pulled (engine/full_protect.py)
+STAGE_WAVES = 1  # stops are elected (engine/full_stops.py)
 
 
 @helper
@@ -48,6 +51,10 @@ def symbol_settle(s, symbol):
     """Bring one symbol to rest; returns False when the slice is full before."""
     if s[RUN_OPEN] and not full_run_on(s):
         return False
+    if s[SETTLE_STAGE] == STAGE_PROTECT:
+        if not protect_run(s, symbol):
+            return False
+        stage_over(s)
     if s[SETTLE_STAGE] == STAGE_WAVES:
         if not waves_run(s, symbol):
             return False
@@ -95,6 +102,8 @@ def full_work(s):
         full_settle(s)
     elif s[WORK_KIND] == WORK_CALL:
         phase_run(s)
+    elif s[WORK_KIND] == WORK_QUOTE:
+        quote_go(s)
     elif not full_run_on(s):
         emit_continued(s, np.int64(s[WORK_COUNT]))
         s[WORK_COUNT] = 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.book_numba import level_find
 from engine.book_state import (
+    EVENT_MASK,
     FATAL,
     FATAL_SECOND_WORK,
     IN_TS,
@@ -18,6 +19,7 @@ from engine.book_state import (
     LEVELS_USED,
     NONE,
     ORDERS_FREE,
+    OUT_POSITION,
     QUOTE_REF,
     QUOTE_SHOWN,
     QUOTE_SLOT,
@@ -26,6 +28,7 @@ from engine.book_state import (
     WORK_COUNT,
     WORK_KIND,
     WORK_SYMBOL,
+    events,
     levels,
     more,
     orders,
@@ -190,11 +193,9 @@ def side_accept(s, c, symbol, side):
 
 
 @helper
-def side_note(s, c, slot):
-    """The side is this command's from now on."""
-    row, extra = orders(s)[slot], more(s)[slot]
-    row["client_order_id"] = c["client_order_id"]
-    row["session"] = c["session"]
+def side_stay(s, slot):
+    """The side lives until the end of this day."""
+    extra = more(s)[slot]
     expiry = day_end(s)
     if expiry != np.int64(extra["expire_ts"]):
         due_remove(s, slot)
@@ -203,10 +204,10 @@ def side_note(s, c, slot):
 
 
 @helper
-def side_keep(s, c, slot, qty):
+def side_keep(s, slot, qty):
     """REPLACED: as much or less at the same price."""
     less, before = np.int64(orders(s)[slot]["leaves"]) - qty, np.int64(more(s)[slot]["shown"])
-    side_note(s, c, slot)
+    side_stay(s, slot)
     full_shrink(s, slot, less, np.int64(0))
     event = replaced_open(s, slot, order_total(s, slot), before)
     event["shown"] = more(s)[slot]["shown"]
@@ -217,12 +218,12 @@ def side_keep(s, c, slot, qty):
 
 
 @helper
-def side_move(s, c, slot, px, qty):
+def side_move(s, slot, px, qty):
     """REPLACED: it has left its place, and is to enter."""
     row, extra = orders(s)[slot], more(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
     before, ref = np.int64(extra["shown"]), np.int64(row["public_ref"])
-    side_note(s, c, slot)
+    side_stay(s, slot)
     row["px"] = px
     row["leaves"] = qty
     row["public_ref"] = 0
@@ -247,13 +248,16 @@ def side_answer(s, c, symbol, side, slot):
     if slot < 0:
         if qty > 0:
             side_accept(s, c, symbol, side)
-    elif qty == 0:
+        return
+    orders(s)[slot]["client_order_id"] = c["client_order_id"]
+    orders(s)[slot]["session"] = c["session"]
+    if qty == 0:
         full_emit_ended(s, EventKind.CANCELED, slot, Reason.CLIENT)
         full_release(s, slot)
     elif orders(s)[slot]["level"] >= 0:
-        side_keep(s, c, slot, qty)
+        side_keep(s, slot, qty)
     else:
-        side_move(s, c, slot, px, qty)
+        side_move(s, slot, px, qty)
 
 
 # --------------------------------------------------------------------------------------- the work
@@ -297,6 +301,9 @@ def full_quote(s, c, symbol):
         if slot >= 0 and not quote_keeps(s, slot, quote_px(c, side), quote_qty(c, side)):
             full_remove(s, slot)
     side_answer(s, c, symbol, 0, slots[0])
+    if (slots[0] >= 0 or c["qty"] != 0) and (slots[1] >= 0 or c["qty2"] != 0):
+        newest = (np.int64(s[OUT_POSITION]) - 1) & np.int64(s[EVENT_MASK])
+        events(s)[newest]["flags"] |= EventFlag.MORE.value
     side_answer(s, c, symbol, 1, slots[1])
     if s[WORK_KIND] != WORK_NONE:
         s[FATAL] = FATAL_SECOND_WORK

@@ -21,7 +21,8 @@ from engine.records import OrderType, TimeInForce
 def quoted_slots(state: ShardState, live: np.ndarray) -> np.ndarray:
     """The live orders that are sides of quotes."""
     full = live[(state.orders["flags"][live] & ORDER_FULL) != 0]
-    return full[state.more["quoter"][full] != 0]
+    quoted: np.ndarray = full[state.more["quoter"][full] != 0]
+    return quoted
 
 
 def quoter_faults(state: ShardState, live: np.ndarray) -> list[str]:
@@ -67,8 +68,10 @@ def _is_side(state: ShardState, number: int, side: int, slot: int) -> bool:
 
 def _pool_faults(state: ShardState, used: list[int]) -> list[str]:
     # Every row below the top is used or free, and each that is used is found from its home on.
-    rows, index, faults = state.quoters, state.quoter_index, []
-    free, number = [], int(state.hdr[QUOTERS_FREE])
+    rows, index = state.quoters, state.quoter_index
+    faults: list[str] = []
+    free: list[int] = []
+    number = int(state.hdr[QUOTERS_FREE])
     while number and len(free) <= len(rows):
         free.append(number)
         number = int(rows["next"][number])

@@ -49,6 +49,7 @@ STEP_1 = (
     EventKind.TRIGGERED,
     EventKind.PARKED,
     EventKind.ACTIVATED,
+    EventKind.MMP_FIRED,
     EventKind.STATUS,
     EventKind.SUMMARY,
     EventKind.ACCOUNT,
@@ -60,15 +61,16 @@ PARTICULARS = {
     EventKind.PREVENTED: "stp other_order_id ref",
     EventKind.STATUS: "prevented state ref",
     EventKind.SUMMARY: "count next reason",
-    EventKind.ACCOUNT: "logon last_id reason",
+    EventKind.ACCOUNT: "logon last_id limit window_ns reason",
     EventKind.BOOKED: "ref old_ref",
-    EventKind.CANCELED: "reason ref",
+    EventKind.CANCELED: "reason more ref",
     EventKind.EXPIRED: "reason code text ref",
     EventKind.TRIGGERED: "",
     EventKind.PARKED: "",
     EventKind.ACTIVATED: "",
-    EventKind.REPLACED: "kept ref old_ref",
-    EventKind.ACCEPTED: "",
+    EventKind.REPLACED: "kept more ref old_ref",
+    EventKind.ACCEPTED: "more",
+    EventKind.MMP_FIRED: "qty limit window_ns",
 }
 HAPPENED = {
     EventKind.ACCEPTED: "a new order was taken",
@@ -85,7 +87,8 @@ HAPPENED = {
     EventKind.TRIGGERED: "the price came that an order waited for; it runs now, with limit `price`",
     EventKind.STATUS: "where an order stands",
     EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
-    EventKind.ACCOUNT: "a session of the account opened or closed",
+    EventKind.MMP_FIRED: "more than `limit` was filled on the account's quotes within `window_ns`",
+    EventKind.ACCOUNT: "a session of the account opened or closed; its quotes are protected anew",
 }
 VOLATILE = ("ts", "receipt", "in_ts", "incarnation")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from engine.records import (
     QTY_LOTS_MAX,
+    EventFlag,
     EventKind,
     Reason,
     RejectCode,
@@ -92,10 +93,13 @@ def quote(model: ExchangeModel, book: FullBook, c: Command) -> Units:
         if order and not _keeps(order, wanted.get(side)):
             order.old = (order.public_ref, order.shown)
             book.drop(order)
-    for side in (BUY, SELL):
+    answered = [side for side in (BUY, SELL) if side in there or side in wanted]
+    for side in answered:
         order = _answer(model, book, c, side, there.get(side), wanted.get(side))
         if order:
             entering.append(order)
+        if side != answered[-1]:
+            model.writer.events[-1]["flags"] |= int(EventFlag.MORE)
     for order in entering:
         if order.order_id in model.orders:  # protection may have fired in between
             old_ref, order.old_ref = order.old_ref, 0
@@ -184,13 +188,13 @@ def _answer(
     # One side; returns the order when it enters the book now.
     if order is None:
         return _accept(model, book, c, side, wanted) if wanted else None
+    order.client_order_id, order.session = c["client_order_id"], c["session"]
     if wanted is None:
         order.public_ref, shown = order.old
         life.cancel(model, book, order, Reason.CLIENT, shown_before=shown)
         return None
     kept = _keeps(order, wanted)
     order.total = order.gone + wanted[1]
-    order.client_order_id, order.session = c["client_order_id"], c["session"]
     order.expire_at = enter.expiry(model, DAY, 0)
     if kept:
         shown_before, order.shown = order.shown, order.leaves

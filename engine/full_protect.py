@@ -92,6 +92,9 @@ def protect_run(s, symbol):
 
 
 # ------------------------------------------------------------------------------------- SET_LIMITS
+OF_A_START = 1  # COMMAND.order_type: what is so already stays as it is, fired too
+
+
 @helper
 def limits_code(s, c, symbol):
     """103, 202, 902 of SET_LIMITS."""
@@ -108,13 +111,17 @@ def limits_code(s, c, symbol):
 @subroutine
 def limits_set(s, c, symbol):
     """SET_LIMITS: lots (`qty`, 0: unprotected) that may be filled on the quote of `account` within
-    a window (`amount`, ns); arms the protection again. Returns the reject code.
+    a window (`amount`, ns); arms the protection again. That of a start (`order_type` 1) leaves as
+    it is what it says already. Returns the reject code.
     """
     code = limits_code(s, c, symbol)
     if code != 0:
         return code
     lots, window, account = np.int64(c["qty"]), np.int64(c["amount"]), np.int64(c["account"])
     number = quoter_find(s, symbol, account)
+    row = quoters(s)[number]  # row 0 has no limit
+    if c["order_type"] == OF_A_START and row["limit"] == lots and row["window"] == window:
+        return code
     if number != 0 or lots > 0:
         number = quoter_take(s, symbol, account)
         row = quoters(s)[number]

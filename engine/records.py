@@ -107,7 +107,8 @@ COMMAND = np.dtype(
         ("kind", "u1"),
         ("producer", "u1"),  # 0 the loop itself, 1 the supervisor, then gateways
         ("side", "u1"),
-        ("order_type", "u1"),  # LIST_INSTRUMENT: RuleSet; SET_RULE: InstrumentRule
+        # LIST_INSTRUMENT: RuleSet; SET_RULE: InstrumentRule; SET_LIMITS: 1, of a start
+        ("order_type", "u1"),
         ("tif", "u1"),
         ("stp", "u1"),  # LIST_INSTRUMENT: what DEFAULT means
         ("flags", "<u2"),

@@ -20,6 +20,7 @@ from engine.config import (
     Config,
     GatewayLimits,
     Instrument,
+    Protection,
 )
 from engine.records import EVENT_FIELD_USE, EventKind, RejectCode
 from gateway.codec_report import (
@@ -175,7 +176,8 @@ def _fields_of(kind: Any, prefix: str) -> list[tuple[str, ...]]:
                 else []
             )
         elif isinstance(default, tuple):
-            rows += _fields_of(type(default[0]), f"{prefix}{field.name}[].")
+            made = type(default[0]) if default else Protection
+            rows += _fields_of(made, f"{prefix}{field.name}[].")
         else:
             shown = "required" if default is None else orjson.dumps(default).decode()
             rows.append((f"`{prefix}{field.name}`", shown))

@@ -325,6 +325,7 @@ class FullFlow(Flow):
             "account": self._often(self.rng.randint(1, self.world.accounts), 0),
             "qty": self._often(self.rng.randint(1, 4 + self.world.qty_max), 0, -1),
             "amount": self._often(10**9, 1000, self.rng.randint(1, 5000), 0, 2**61),
+            "order_type": self._often(0, 1),
         }
 
     def _trigger(self, book: FullBook) -> int:

@@ -39,6 +39,7 @@ DAY = int(TimeInForce.DAY)
 
 PARTS = 63  # of a window
 LONGEST_NS = 2**60
+OF_A_START = 1
 
 
 @dataclass(slots=True)
@@ -233,6 +234,10 @@ def set_limits(model: ExchangeModel, book: FullBook, c: Command) -> Units:
     refuse_if(numbers, RejectCode.OUT_OF_RANGE)
     if c["account"] not in model.accounts:
         raise Refused(RejectCode.NOT_AUTHORISED)
+    there = book.protections.get(c["account"])
+    said = (there.limit, there.window) if there else (0, 0)
+    if c["order_type"] == OF_A_START and said == (c["qty"], c["amount"]):
+        return
     if c["qty"]:
         too_many = _is_new_and_too_many(model, book, c["account"])
         refuse_if(too_many, RejectCode.ORDERS_FULL)

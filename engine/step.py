@@ -22,6 +22,7 @@ from engine.book_state import (
     IN_TS,
     NEXT_DEADLINE,
     OUT_POSITION,
+    RUN_OPEN,
     SETTLING,
     SLICE_START,
     TEMPLATE_LOT,
@@ -29,7 +30,6 @@ from engine.book_state import (
     TEMPLATE_TICK,
     TOUCHED,
     WORK_KIND,
-    WORK_ORDER,
     levels,
     orders,
     owner,
@@ -288,7 +288,7 @@ def work_run(s):
     """Go on with the open work, if there is one."""
     kind = s[WORK_KIND]
     if kind == WORK_SWEEP:
-        if orders(s)[s[WORK_ORDER]]["flags"] & ORDER_FULL:
+        if s[RUN_OPEN] != 0:  # the order itself may be over, and its slot another's
             full_go(s, FULL_WORK, np.int64(0), np.int64(0))
         else:
             sweep_run(s)

@@ -57,6 +57,7 @@ from engine.id_table import id_insert
 from engine.jit import helper, subroutine
 from engine.matching import order_release, slice_full
 from engine.order_due import due_insert, due_remove
+from engine.quoters import quote_filled, quoter_leave
 from engine.records import (
     PRICE_TICKS_MAX,
     EventKind,
@@ -77,7 +78,16 @@ def full_release(s, slot):
     if is_peg(np.int64(orders(s)[slot]["order_type"])):
         peg_unlink(s, slot)
     due_remove(s, slot)
+    if more(s)[slot]["quoter"] != 0:
+        quoter_leave(s, slot)
     order_release(s, slot)
+
+
+@helper
+def full_id_insert(s, slot):
+    """Index the order by its client id; that of a quote names two orders, and so neither."""
+    if more(s)[slot]["quoter"] == 0:
+        id_insert(s, slot)
 
 
 @subroutine
@@ -117,6 +127,9 @@ def full_trade(s, taker, maker, qty):
     taker_row["leaves"] -= qty
     taker_row["cum"] += qty
     full_emit_trade(s, taker, maker, (px, qty, displayed, np.int64(symbol["trade_id"])))
+    if (more(s)[maker]["quoter"] | more(s)[taker]["quoter"]) != 0:
+        quote_filled(s, maker, qty)
+        quote_filled(s, taker, qty)
     if maker_row["leaves"] == 0:
         full_remove(s, maker)
         full_release(s, maker)
@@ -262,7 +275,7 @@ def full_book(s, slot, old_ref):
     if extra["rank"] == 0:
         rank_new(s, slot)
     top_seek(s, slot)
-    id_insert(s, slot)
+    full_id_insert(s, slot)
     full_append(s, slot)
     if extra["expire_ts"] != 0 and extra["due"] == 0:
         due_insert(s, slot)

@@ -41,6 +41,7 @@ from engine.full_emit import full_emit_fill
 from engine.full_match import full_end, full_release, is_hidden, slice_show
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
+from engine.quoters import quote_filled
 from engine.records import (
     QTY_LOTS_MAX,
     EventFlag,
@@ -157,6 +158,8 @@ def cross_fill(s, slot, qty):
     order["cum"] += qty
     px, trade_id = np.int64(calls(s)[symbol]["px"]), np.int64(symbols(s)[symbol]["trade_id"])
     emit_fill_cross(s, slot, (px, qty, trade_id, before, displayed))
+    if more(s)[slot]["quoter"] != 0:
+        quote_filled(s, slot, qty)
     if displayed and more(s)[slot]["shown"] == 0:
         slice_over(s, symbol, side, slot)
     if order["leaves"] == 0:

@@ -40,6 +40,7 @@ from gateway.client_answers import (
     number_text,
     of_mark,
     of_mass,
+    of_quote,
     raise_refusal,
 )
 from gateway.client_errors import LoggedOut, NetworkError, ProtocolError, RingbookError
@@ -51,6 +52,7 @@ from gateway.client_reports import (
     InstrumentInfo,
     Logon,
     Order,
+    Quote,
     Rejected,
     Replaced,
     Report,
@@ -369,6 +371,23 @@ class ClientCore:
             "distance_bps": distance_bps,
         }
 
+    def quote_line(
+        self,
+        symbol: str,
+        bid: Number | None = None,
+        bid_qty: Number | None = None,
+        ask: Number | None = None,
+        ask_qty: Number | None = None,
+        *,
+        tag: int | None = None,
+    ) -> Line:
+        """Give a quote as a line; takes the next client id."""
+        if self.ids != "integer":
+            raise ValueError("a quote is two orders: it needs a session with integer ids")
+        sides = {"bid": bid, "bid_qty": bid_qty, "ask": ask, "ask_qty": ask_qty}
+        stated = {key: number_text(value) for key, value in sides.items()}
+        return {"type": "quote", "symbol": symbol, **stated, "id": self.next_id(), "tag": tag}
+
     def _request(self, line: Line, takes: Takes) -> Request:
         if self.closed is not None and not self.suspended:
             raise self.closed
@@ -408,6 +427,12 @@ class ClientCore:
         answer = yield self._request(line, self._of_order(line["id"]))
         raise_refusal(answer)
         return Order.of(answer.reports)
+
+    def quote(self, line: Line) -> Conversation[Quote]:
+        """Enter, change or remove a quote (a line of `quote_line`)."""
+        answer = yield self._request(line, of_quote(line["id"], self.own))
+        raise_refusal(answer)
+        return Quote.of(answer.reports)
 
     def cancel(self, target: Line) -> Conversation[Order]:
         """Cancel one order (a line of `target_line`)."""

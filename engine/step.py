@@ -238,7 +238,7 @@ def step_quote(s, c):
     if symbol == 0:  # what a template gives has the plain rules
         return np.int64(RejectCode.UNKNOWN_SYMBOL.value), symbol
     if symbols(s)[symbol]["rules"] == RuleSet.PLAIN:
-        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), symbol
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), np.int64(0)
     return full_command(s, c, FULL_QUOTE, symbol, np.int64(0)), symbol
 
 

@@ -53,11 +53,12 @@ def quote(model: ExchangeModel, c: Command) -> Units:
     """A quote for a full instrument."""
     if "quotes" not in model.built:
         raise Refused(RejectCode.NOT_SUPPORTED_HERE)
-    book = model.reached = model.find_book(c)
+    book = model.find_book(c)
     if book is None:
         raise Refused(RejectCode.UNKNOWN_SYMBOL)  # what a template gives has the plain rules
     if not isinstance(book, FullBook):
         raise Refused(RejectCode.NOT_SUPPORTED_HERE)
+    model.reached = book
     yield from quotes.quote(model, book, c)
 
 

@@ -26,6 +26,7 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
+from engine.full_batches import balance_run, batch_watch
 from engine.full_indicative import indicative_watch
 from engine.full_phases import phase_run
 from engine.full_run import full_run_on
@@ -33,7 +34,8 @@ from engine.full_stops import waves_run
 from engine.jit import helper, subroutine
 from engine.matching import WORK_CALL, WORK_NONE, WORK_SETTLE
 
-STAGE_WAVES = 0  # stops are elected (engine/full_stops.py)
+STAGE_BALANCE = 0  # a balanced batch crosses (engine/full_batches.py)
+STAGE_WAVES = 1  # stops are elected (engine/full_stops.py)
 
 
 @helper
@@ -48,11 +50,16 @@ def symbol_settle(s, symbol):
     """Bring one symbol to rest; returns False when the slice is full before."""
     if s[RUN_OPEN] and not full_run_on(s):
         return False
+    if s[SETTLE_STAGE] == STAGE_BALANCE:
+        if not balance_run(s, symbol):
+            return False
+        stage_over(s)
     if s[SETTLE_STAGE] == STAGE_WAVES:
         if not waves_run(s, symbol):
             return False
         stage_over(s)
     reference_roll(s, symbol)
+    batch_watch(s, symbol)
     indicative_watch(s, symbol)
     return True
 

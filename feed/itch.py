@@ -30,7 +30,16 @@ import numpy as np
 
 from engine.config import ITCH_PRICE_MAX, ITCH_TICK_UNIT
 from engine.jit import helper, kernel, register_warmup
-from engine.records import EVENT_SLOT, SYMBOL_INDEX_BITS, Algorithm, EventFlag, EventKind, Phase, Role, Side
+from engine.records import (
+    EVENT_SLOT,
+    SYMBOL_INDEX_BITS,
+    Algorithm,
+    EventFlag,
+    EventKind,
+    Phase,
+    Role,
+    Side,
+)
 
 HEADER_FIELDS = "message_type S1, locate >u2, tracking >u2, time_high >u2, time_low >u4"
 _ORDER_FIELDS = "ref >u8, side S1, shares >u4, stock S8, price >u4"

@@ -33,8 +33,8 @@ from engine.book_state import (
 from engine.emit import event_order, event_public
 from engine.full_aside import aside_join, aside_leave, rank_new
 from engine.full_book import full_remove, full_touch
-from engine.full_calls import trades_now
 from engine.full_emit import full_emit_accepted, order_total
+from engine.full_modes import trades_now
 from engine.full_orders import best_opposite, full_cancel, instrument_code, more_take
 from engine.full_pegged import PEG_OUT, PEG_RUNS, PEG_STANDS, is_peg, peg_link, peg_parked
 from engine.full_replace import change_code, change_note, full_keep, replaced_open

@@ -9,12 +9,9 @@ import numpy as np
 
 from engine.book_state import TABLE_WORDS, orders
 from engine.full_bands import reference_roll
-from engine.full_book import full_touch
-from engine.full_indicative import indicative_tell
 from engine.full_numbers import (
     FULL_CANCEL,
     FULL_EXPIRE,
-    FULL_INDICATE,
     FULL_LIMITS,
     FULL_NEW,
     FULL_PHASE,
@@ -22,6 +19,7 @@ from engine.full_numbers import (
     FULL_REPLACE,
     FULL_RULE,
     FULL_SETTLE,
+    FULL_TIMED,
     FULL_WITHOUT,
     FULL_WORK,
 )
@@ -36,7 +34,7 @@ from engine.full_replace import full_replace
 from engine.full_settle import full_settle, full_work
 from engine.full_stop_replace import stop_replace
 from engine.full_stops import stop_new
-from engine.instrument_rules import full_rule
+from engine.full_switch import rule_change, timed_run
 from engine.jit import helper, load_libraries, register_warmup
 from engine.jit_library import library, record_at, words_at
 from engine.records import COMMAND
@@ -64,9 +62,7 @@ def full_command(s, c, what, a, b):
         else:
             code = full_replace(s, c, a)
     elif what == FULL_RULE:
-        code = full_rule(s, c, a)
-        if code == 0:
-            full_touch(s, a)
+        code = rule_change(s, c, a)
     elif what == FULL_PHASE:
         code = phase_set(s, c, a)
     elif what == FULL_QUOTE:
@@ -89,8 +85,9 @@ def full_go(s, what, a, b):
         order_expire(s, a)
     elif what == FULL_SETTLE:
         full_settle(s)
-    elif what == FULL_INDICATE:
-        indicative_tell(s, a)
+    elif what == FULL_TIMED:
+        reference_roll(s, a)
+        timed_run(s, a)
     return np.int64(0)
 
 

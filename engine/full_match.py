@@ -50,6 +50,7 @@ from engine.full_emit import (
     full_emit_refreshed,
     full_emit_trade,
 )
+from engine.full_pegged import is_peg, peg_unlink
 from engine.full_pending import is_stop_market, stop_unlink, stop_waits
 from engine.full_rounds import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
@@ -74,6 +75,8 @@ DONE, WAITS, ENDED, BREACH = 0, 1, 2, 3
 @subroutine
 def full_release(s, slot):
     """The order is over; it is in no queue any more."""
+    if is_peg(np.int64(orders(s)[slot]["order_type"])):
+        peg_unlink(s, slot)
     due_remove(s, slot)
     if more(s)[slot]["quoter"] != 0:
         quoter_leave(s, slot)

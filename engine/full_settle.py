@@ -26,7 +26,9 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
+from engine.full_calls import trades_now
 from engine.full_indicative import indicative_watch
+from engine.full_pegs import pegs_run
 from engine.full_phases import phase_run
 from engine.full_protect import protect_run
 from engine.full_quotes import quote_go
@@ -37,6 +39,9 @@ from engine.matching import WORK_CALL, WORK_NONE, WORK_QUOTE, WORK_SETTLE
 
 STAGE_PROTECT = 0  # quotes filled too much in an uncross are pulled (engine/full_protect.py)
 STAGE_WAVES = 1  # stops are elected (engine/full_stops.py)
+STAGE_PEGS = 2  # pegs go where they belong (engine/full_pegs.py)
+STAGE_WAVES_AGAIN = 3  # no repricing behind them,
+STAGE_PARKS = 4  # but where a call has begun meanwhile no peg stays in the book
 
 
 @helper
@@ -57,6 +62,18 @@ def symbol_settle(s, symbol):
         stage_over(s)
     if s[SETTLE_STAGE] == STAGE_WAVES:
         if not waves_run(s, symbol):
+            return False
+        stage_over(s)
+    if s[SETTLE_STAGE] == STAGE_PEGS:
+        if not pegs_run(s, symbol):
+            return False
+        stage_over(s)
+    if s[SETTLE_STAGE] == STAGE_WAVES_AGAIN:
+        if not waves_run(s, symbol):
+            return False
+        stage_over(s)
+    if s[SETTLE_STAGE] == STAGE_PARKS:
+        if not trades_now(s, symbol) and not pegs_run(s, symbol):
             return False
         stage_over(s)
     reference_roll(s, symbol)

@@ -68,6 +68,7 @@ _HOME |= dict.fromkeys(
         "Prevented",
         "Triggered",
         "Parked",
+        "Repriced",
         "Activated",
         "Status",
         "Summary",

@@ -57,6 +57,15 @@ def test_stated_rules_of_an_instrument_are_what_a_start_sets() -> None:
         (InstrumentRule.LMM, 4 << 32 | 50),
     ]
     assert Instrument("A", rules="full").rule_values == []
+    # Before the batch mode that asks for them.
+    batch = {"batch_ms": 5, "min_orders": 3, "balance_pct": 0, "max_wait_ms": 0}
+    assert Instrument("A", rules="full", algorithm="balanced_batch", **batch).rule_values == [
+        (InstrumentRule.BATCH_MS, 5),
+        (InstrumentRule.MIN_ORDERS, 3),
+        (InstrumentRule.BALANCE_PCT, 0),
+        (InstrumentRule.MAX_WAIT_MS, 0),
+        (InstrumentRule.ALGORITHM, 6),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,11 @@ def test_stated_rules_of_an_instrument_are_what_a_start_sets() -> None:
         ({"rings": {"event_capacity": 32_768}}, "4 * events_per_command_max"),
         ({"network": []}, "expected a table"),
         (shared(algorithm="lifo"), "algorithm must be one of fifo, pro_rata"),
-        (shared(algorithm="batch_auction"), "algorithm must be one of"),
+        (shared(batch_ms=-1), "batch_ms must be 1"),
+        (shared(min_orders=-1), "min_orders"),
+        (shared(balance_pct=101), "balance_pct must be 0 .. 100"),
+        (shared(max_wait_ms=-2), "max_wait_ms"),
+        (shared(rules="plain", batch_ms=5), 'need rules = "full"'),
         (shared(fifo_percent=101), "fifo_percent must be 0 .. 100"),
         (shared(max_level_orders=-1), "max_level_orders"),
         (shared(lmm="alice:40"), "account:percent"),

@@ -26,12 +26,13 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
+from engine.full_begin import list_run
 from engine.full_indicative import indicative_watch
 from engine.full_phases import phase_run
 from engine.full_run import full_run_on
 from engine.full_stops import waves_run
 from engine.jit import helper, subroutine
-from engine.matching import WORK_CALL, WORK_NONE, WORK_SETTLE
+from engine.matching import WORK_CALL, WORK_LIST, WORK_NONE, WORK_SETTLE
 
 STAGE_WAVES = 0  # stops are elected (engine/full_stops.py)
 
@@ -95,6 +96,8 @@ def full_work(s):
         full_settle(s)
     elif s[WORK_KIND] == WORK_CALL:
         phase_run(s)
+    elif s[WORK_KIND] == WORK_LIST:
+        list_run(s)
     elif not full_run_on(s):
         emit_continued(s, np.int64(s[WORK_COUNT]))
         s[WORK_COUNT] = 0

@@ -38,7 +38,8 @@ from engine.full_bands import emit_band, full_traded, untraded_reference
 from engine.full_book import full_remove, full_shrink
 from engine.full_cross import cross_find
 from engine.full_emit import full_emit_fill
-from engine.full_match import full_end, full_release, is_hidden, slice_show
+from engine.full_links import full_end, full_release, link_ended, link_moved
+from engine.full_match import is_hidden, slice_show
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
 from engine.records import (
@@ -165,6 +166,7 @@ def cross_fill(s, slot, qty):
         else:
             full_remove(s, slot)
         full_release(s, slot)
+        link_ended(s, slot)
 
 
 @helper
@@ -181,6 +183,8 @@ def cross_pair(s, symbol):
     row["pairs"] += 1
     cross_fill(s, buy, qty)
     cross_fill(s, sell, qty)
+    link_moved(s, buy)
+    link_moved(s, sell)
 
 
 @helper

@@ -49,7 +49,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-FEATURES = CORE | STOPS | PHASES | SHARES | {"budget"}  # what the kernels have
+FEATURES = CORE | STOPS | PHASES | SHARES | LISTS | {"budget"}  # what the kernels have
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 

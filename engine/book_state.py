@@ -182,9 +182,7 @@ more, pending, due, dark = (_views[n] for n in ("more", "pending", "due", "dark"
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
-links, lists, legs, activations = (
-    _views[n] for n in ("links", "lists", "legs", "activations")
-)
+links, lists, legs, activations = (_views[n] for n in ("links", "lists", "legs", "activations"))
 rules, settling = (_views[n] for n in ("rules", "settling"))
 aside, calls = (_views[n] for n in ("aside", "calls"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))

@@ -12,6 +12,7 @@ no row, no heap; MORE.linked of an order that ended is 0.
 
 import numpy as np
 
+from engine.activations import activation_push
 from engine.book_rows import (
     LINKED_FIRST,
     LINKED_OCO,
@@ -24,7 +25,6 @@ from engine.book_state import (
     orders,
     owner,
 )
-from engine.activations import activation_push
 from engine.full_aside import aside_leave, is_aside
 from engine.full_book import full_remove
 from engine.full_emit import full_emit_ended, order_total, replaced_open

@@ -11,6 +11,7 @@ A leg that waits has its row in `pending` filled, whatever its type.
 
 import numpy as np
 
+from engine.activations import activation_first, activation_take
 from engine.book_rows import (
     LINKED_FIRST,
     LINKED_OCO,
@@ -27,11 +28,9 @@ from engine.book_state import (
     links,
     more,
     orders,
-    pending,
     scratch,
     symbols,
 )
-from engine.activations import activation_first, activation_take
 from engine.emit import event_order
 from engine.full_bands import reference_roll
 from engine.full_begin import BEGIN_UNIT, begin_later, list_open

@@ -1,4 +1,4 @@
-"""REPLACE of an order that still waits for its trigger, or of a leg that is not live (RULES §3, §13).
+"""REPLACE of an order that waits for its trigger, or of a leg that is not live (RULES §3, §13).
 
 Rare; for instruments with RuleSet.FULL. Only a new trigger is tested anew, only a new distance,
 activation or cap lets a trailing stop begin anew. It keeps its turn unless one of these or the

@@ -1,10 +1,10 @@
 """Legs of a list that is not complete yet (RULES §2; docs/rules.md).
 
 Rare. A list (OCO, OTO, OTOCO) comes leg after leg: NEW with COMMAND.decision_code saying what it
-is, and the flag LIST while more legs follow. A leg with the flag answers nothing: it lies in `legs`,
-LEGS_MAX rows for each session, LIST of the session counts them and has the code of the first that
-failed. The last leg has the one answer. What is kept has passed the tests 1xx and 2xx; all others
-are made when all legs are there (engine/full_lists.py).
+is, and the flag LIST while more legs follow. A leg with the flag answers nothing. It lies in
+`legs`, LEGS_MAX rows for each session; LIST of the session counts them and has the code of the
+first that failed. The last leg has the one answer (engine/list_entry.py). A leg is tested 1xx and
+2xx as it comes, all else when all are there (engine/full_lists.py).
 
 A leg is copied field by field, what the loop and the journal write into a record left out, so that
 a replay keeps the same bytes. Its text id is used up already and waits for its order: TEXT_WAITS in

@@ -362,8 +362,8 @@ def step_one(s, c, in_ts):
 @subroutine
 def step_before(s, kind, in_ts):
     """What has to run before a command of `kind` and time: a slice of the open work, ACTIVATE of a
-    leg that is called, or TIME(in_ts) for one deadline that is due then. Returns whether there was something. A TIME that was given is
-    not preceded by another.
+    leg that is called, or TIME(in_ts) for one deadline that is due then. Returns whether there was
+    something. A TIME that was given is not preceded by another.
     """
     if s[WORK_KIND] != WORK_NONE:
         step_continue(s)

@@ -124,8 +124,8 @@ def leg_accept(s, leg, symbol, px, qty):
 
 @helper
 def list_start(s, kind, symbol, how):
-    """Tie the accepted orders, scratch[:legs], together; park those that wait, let the others enter:
-    the one that is no stop as `how` says.
+    """Tie the accepted orders, scratch[:legs], together and let those enter that do so now: the one
+    that is no stop as `how` says.
     """
     full_touch(s, symbol)
     first, second = np.int64(scratch(s)[0]), np.int64(scratch(s)[1])
@@ -145,8 +145,8 @@ def list_start(s, kind, symbol, how):
 
 @helper
 def legs_accept(s, c, symbol, px, qty):
-    """All legs of a list are ACCEPTED, then those of an OTO parked. `px`, `qty`: of the one leg that
-    enters now and is no stop.
+    """All legs of a list are ACCEPTED, then those of an OTO parked. `px`, `qty`: of the one leg
+    that enters now and is no stop.
     """
     kind, session = np.int64(c["decision_code"]), np.int64(c["session"])
     for number in range(list_legs(kind)):

@@ -94,6 +94,7 @@ MARKET_TO_LIMIT = 16
 STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_LIMIT = (
     17, 18, 19, 20, 21, 22
 )  # fmt: skip
+OCO, OTO, OTOCO = 23, 24, 25
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
@@ -104,6 +105,7 @@ TYPES = {
     "stop": STOP, "stop_limit": STOP_LIMIT, "take_profit": TAKE_PROFIT,
     "take_profit_limit": TAKE_PROFIT_LIMIT,
     "trailing_stop": TRAILING_STOP, "trailing_stop_limit": TRAILING_STOP_LIMIT,
+    "oco": OCO, "oto": OTO, "otoco": OTOCO,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 NEW_TYPES = {
@@ -113,6 +115,7 @@ NEW_TYPES = {
     TRAILING_STOP: OrderType.TRAILING_STOP, TRAILING_STOP_LIMIT: OrderType.TRAILING_STOP_LIMIT,
 }  # fmt: skip
 NEW_KINDS = frozenset({NEW, *NEW_TYPES})
+LISTS = frozenset({OCO, OTO, OTOCO})  # several new orders in one request
 FAST_TYPES = ("new", "limit", "market", "cancel", "replace")
 SIDES = {"buy": 0, "b": 0, "bid": 0, "sell": 1, "s": 1, "ask": 1}
 TIFS = {member.name.lower(): int(member) for member in TimeInForce}

@@ -61,8 +61,8 @@ LINKED_FIRST = 2  # LINK.leg goes live behind it
 LINKED_WAITS = 4  # a leg that is not live yet
 LINKED_PROTECTED = 8  # a market order that gets the instrument's protection when it goes live
 LINKED_BEGINS = 16  # accepted, its turn to enter has not come yet
-# The other orders of a list (engine/full_links.py), in the same slot. Of an order without MORE.linked
-# this is rubbish.
+# The other orders of a list (engine/full_links.py), in the same slot. Of an order without
+# MORE.linked this is rubbish.
 LINK = np.dtype(
     [
         ("leg", "<i8"),  # order_id of the first leg of an OTO whose first order this is

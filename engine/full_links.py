@@ -158,7 +158,7 @@ def sibling_of(s, slot):
 
 @subroutine
 def unseen_resize(s, slot, total):
-    """A stop or a leg that waits takes the new total of its sibling; with more it loses its turn."""
+    """A stop or a leg that waits takes the total of its sibling; with more it loses its turn."""
     grows = total > order_total(s, slot)
     turns = grows and stop_waits(s, slot)
     if turns:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from engine.records import CommandFlag, OrderType, RejectCode, TimeInForce
 from gateway.codec_fields import LEG_KEYS, Context, Request
+from gateway.codec_options import NEW_OPTIONS
 from gateway.codec_stops import TRAILING, TRIGGERED
 from gateway.codec_tables import NEW, OCO, OTO, OTOCO
 from gateway.errors import Refusal
@@ -21,7 +22,8 @@ KINDS = {OCO: 1, OTO: 2, OTOCO: 3}  # COMMAND.decision_code
 COUNTS = {OCO: 2, OTO: 2, OTOCO: 3}
 WAITING = TRIGGERED | TRAILING
 LATER = WAITING | {OrderType.LIMIT, OrderType.MARKET}
-COMMON = frozenset({"account", "session", "shard", "symbol"})  # of the whole list
+# What a leg may state for itself.
+OWN = NEW_OPTIONS | {"id", "side", "qty", "price", "tif", "order_type", "tag"}
 
 
 def build_list(request: Request, context: Context, build: Build) -> None:
@@ -32,7 +34,7 @@ def build_list(request: Request, context: Context, build: Build) -> None:
     for key in request.keys:
         if key.startswith(LEG_KEYS):
             number, name = int(key[3]), key[5:]
-            if number > count or name in COMMON or name == "type":
+            if number > count or name not in OWN:
                 request.refuse(RejectCode.BAD_FIELD, f"{key} does not belong to this list")
     for number in range(1, count + 1):
         _leg(request, context, number, build)

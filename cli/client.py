@@ -27,7 +27,7 @@ WORDS = {"post": "post_only", "hidden": "hidden", "slide": "slide", "protected":
 TIFS = ("gtc", "ioc", "fok", "day", "gtd", "at_open", "at_close", "good_for_auction")
 STATED_TYPES = (
     *("market_to_limit", "stop", "stop_limit", "take_profit", "take_profit_limit"),
-    *("trailing_stop", "trailing_stop_limit"),
+    *("trailing_stop", "trailing_stop_limit", "peg_primary", "peg_market", "peg_mid"),
 )
 TYPES = ("market", "limit", *STATED_TYPES)
 TRIGGER_PAIRS = {
@@ -53,6 +53,7 @@ HELP = """\
     good_for_auction market_to_limit hidden slide protected peak=N min=N stp=MODE
     stop trigger=P [on=best]   take_profit trigger=P   with a price: stop_limit, take_profit_limit
     trailing_stop distance=P|bps=N [activation=P]; a buy states a price, its cap
+    peg_primary peg_market peg_mid   with a price, the cap
   oco SYMBOL LEG / LEG       oto, otoco: LEG / LEG [/ LEG]   linked orders, each leg as above
     but without the symbol         oco GOLD sell 5 110 / sell 5 stop trigger=90
   cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3

@@ -19,6 +19,7 @@ from engine.book_rows import (
     ORDER_TEXT,
     ROW_BUYS,
     ROW_PARKED,
+    ROW_PEGS,
     ROW_SELLS,
 )
 from engine.book_state import (
@@ -47,6 +48,7 @@ from engine.book_state import (
 )
 from engine.jit import kernel
 from engine.link_check import leg_slots, link_columns, link_faults
+from engine.pegs_check import peg_column, peg_faults, peg_slots
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
 from engine.records import InstrumentRule, Phase, RuleSet
 
@@ -165,7 +167,15 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
         columns += [(rows["flags"] & mark != 0).astype(np.int64) for mark in marks]
         columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
         columns += link_columns(state, slots)
+        columns.append(peg_column(state, slots))
     return columns
+
+
+def _digest_pegs(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    # Pegs that are parked, in the order of their parking.
+    slots = row_slots(state, symbol, ROW_PEGS)
+    count = np.array([len(slots)], np.int64)
+    return np.concatenate([count, _digest_orders(state, slots, full=True)])
 
 
 def _digest_phases(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
@@ -211,6 +221,7 @@ def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
 # Behind the orders of a full book, in the alphabetical order of the parts of the rules.
 _DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
     _digest_legs,
+    _digest_pegs,
     _digest_phases,
     _digest_shares,
     _digest_stops,
@@ -274,7 +285,7 @@ def check_state(state: ShardState) -> None:
 def _check_rows(state: ShardState, symbol: int) -> int:
     # Orders of a symbol that are in no level; returns how many.
     total = 0
-    for row in (ROW_PARKED, ROW_BUYS, ROW_SELLS):
+    for row in (ROW_PARKED, ROW_BUYS, ROW_SELLS, ROW_PEGS):
         where = f"symbol {symbol} row {row}"
         slots, call = row_slots(state, symbol, row), state.calls[symbol]
         ranks = state.more["rank"][slots]
@@ -290,12 +301,15 @@ def _check_rows(state: ShardState, symbol: int) -> int:
 
 
 def _check_waiting(state: ShardState, symbol: int) -> int:
-    # Orders that wait for a trigger; returns how many.
+    # Orders that wait for a trigger; returns how many. Pegs watch the symbol as they do.
     slots, faults = stop_faults(state, symbol)
     _require(not faults, "I9 waiting orders", f"symbol {symbol}: {faults[:3]}")
+    faults = peg_faults(state, symbol)
+    _require(not faults, "I9 pegs", f"symbol {symbol}: {faults[:3]}")
     watched = int(state.rules[symbol]["watched"])
+    watchers = len(slots) + len(peg_slots(state, symbol))
     collects = int(state.symbols[symbol]["phase"]) in CALLS
-    _require(watched == len(slots) + collects, "I9 watched", f"symbol {symbol}: {watched}")
+    _require(watched == watchers + collects, "I9 watched", f"symbol {symbol}: {watched}")
     return len(slots)
 
 

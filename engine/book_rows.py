@@ -105,12 +105,23 @@ ASIDE = np.dtype(
     [
         ("next", "<i4"),
         ("prev", "<i4"),
-        ("row", "<i4"),  # ROW_PARKED, ROW_BUYS or ROW_SELLS, ROW_NONE: it is not aside
+        ("row", "<i4"),  # one of ROW_*; ROW_NONE: it is not aside
         ("reserved", "<i4"),
     ],
     align=True,
 )
-ROW_NONE, ROW_PARKED, ROW_BUYS, ROW_SELLS = 0, 1, 2, 3
+ROW_NONE, ROW_PARKED, ROW_BUYS, ROW_SELLS, ROW_PEGS = 0, 1, 2, 3, 4
+# What a pegged order has beside MORE, in the same slot (engine/full_pegged.py). Of any other order
+# this is rubbish.
+PEG = np.dtype(
+    [
+        ("cap", "<i4"),  # ticks; ORDER.px is where it stands, its cap while it is parked
+        ("next", "<i4"),  # among the pegs of its symbol, in entry order
+        ("prev", "<i4"),
+        ("moves", "<i4"),  # PEG_STANDS, PEG_OUT, PEG_RUNS: how far its repricing is
+    ],
+    align=True,
+)
 # What a level of the full rules has beside LEVEL, whose qty is then what is displayed. Its queue
 # has displayed orders first, then the hidden ones.
 DARK = np.dtype(
@@ -172,7 +183,7 @@ RULES = np.dtype(
         ("rule", "<i8", (32,)),  # by InstrumentRule: in force now
         ("reference", "<i8"),  # static band reference, ticks; 0: none
         ("settles", "<i8"),  # it is in `settling`
-        ("watched", "<i8"),  # how much of it looks at every change: stops that wait
+        ("watched", "<i8"),  # how much looks at every change: stops that wait, pegs, a call
         ("triggers", "<i8", (6,)),  # roots of the heaps of waiting stops (engine/full_pending.py)
         ("trail_first", "<i8"),  # list of waiting trailing stops
         ("trails", "<i8"),  # how many
@@ -188,7 +199,11 @@ RULES = np.dtype(
         ("lead_count", "<i4"),  # lead market makers: how many, who, and their percentages
         ("lead_account", "<i4", (LEAD_MAX,)),
         ("lead_percent", "<i4", (LEAD_MAX,)),
-        ("reserved", "<i8", (13,)),
+        ("peg_first", "<i4"),  # list of the pegs, in entry order (engine/full_pegged.py)
+        ("peg_last", "<i4"),
+        ("peg_next", "<i4"),  # while they are repriced: where to look for the next that moves
+        ("peg_count", "<i4"),
+        ("reserved", "<i8", (11,)),
     ],
     align=True,
 )
@@ -203,9 +218,9 @@ CALL = np.dtype(
         ("has_calendar", "<i8"),
         ("resumes_to", "<i8"),  # phase behind cancel-only
         ("ranks", "<i8"),  # last one given out
-        ("head", "<i8", (4,)),  # by row: parked orders, market orders of a call by side
-        ("tail", "<i8", (4,)),
-        ("count", "<i8", (4,)),
+        ("head", "<i8", (5,)),  # by row: parked orders, market orders of a call by side, pegs
+        ("tail", "<i8", (5,)),
+        ("count", "<i8", (5,)),
         ("told", "<i8", (4,)),  # price, volume, surplus and its side as last told in this call
         ("indicative_at", "<i8"),  # something else is to be told then, 0: nothing
         ("indicative_from", "<i8"),  # not before
@@ -223,7 +238,7 @@ CALL = np.dtype(
         ("trades", "<i8"),  # trade_id as it began
         ("old_ref", "<i8"),
         ("old_extensions", "<i8"),
-        ("reserved", "<i8", (7,)),
+        ("reserved", "<i8", (4,)),
     ],
     align=True,
 )

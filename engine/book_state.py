@@ -26,6 +26,7 @@ from engine.book_rows import (
     LIST,
     MORE,
     ORDER,
+    PEG,
     PENDING,
     RULES,
     SESSION,
@@ -141,6 +142,7 @@ ARRAYS: dict[str, np.dtype] = {
     "lists": LIST,
     "legs": COMMAND,  # LEGS_MAX for each session: what is there of its unfinished list
     "activations": _I8,  # ring of order ids (engine/full_links.py)
+    "pegs": PEG,
     "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
     "levels": LEVEL,
@@ -179,6 +181,7 @@ orders, owner, order_text, order_tag = (
 )
 free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
 more, pending, due, dark = (_views[n] for n in ("more", "pending", "due", "dark"))
+pegs = _views["pegs"]
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
@@ -251,6 +254,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "lists": limits.sessions_max + 1,
         "legs": (limits.sessions_max + 1) * LEGS_MAX,
         "activations": orders,
+        "pegs": orders,
         "due": orders,
         "free_orders": orders,
         "levels": levels,
@@ -346,6 +350,8 @@ def allocate_state(
     state.dark["head"] = NONE
     state.calls["head"] = state.calls["tail"] = NONE
     state.rules["triggers"] = state.rules["trail_first"] = NONE
+    for name in ("peg_first", "peg_last", "peg_next"):
+        state.rules[name] = NONE
     values = {
         SHARD: shard,
         EVENT_MASK: len(events) - 1,

@@ -27,6 +27,8 @@ from engine.emit import emit_continued
 from engine.full_aside import park_new
 from engine.full_links import full_expire, linked
 from engine.full_orders import BEGIN_MISSED, BEGIN_PARK
+from engine.full_pegged import is_peg
+from engine.full_pegs import peg_begin
 from engine.full_pending import is_stop, is_trailing
 from engine.full_run import full_enter, full_run_on
 from engine.full_stops import elects, stop_begin, stop_fire, stop_looks_at, trigger_true
@@ -71,6 +73,8 @@ def order_begin(s, slot, how):
     if how == BEGIN_PARK:
         park_new(s, slot)
         return True
+    if is_peg(np.int64(orders(s)[slot]["order_type"])):
+        return peg_begin(s, slot)
     if not is_stop(np.int64(orders(s)[slot]["order_type"])):
         return full_enter(s, slot, np.int64(0))
     fires = holds_now(s, slot)

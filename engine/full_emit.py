@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.book_state import EVENT_MASK, OUT_POSITION, events, more, orders, rules
 from engine.emit import event_order, event_public
+from engine.full_pegged import peg_ran
 from engine.jit import helper, subroutine
 from engine.records import EventFlag, EventKind, Role
 
@@ -76,9 +77,11 @@ def full_emit_trade(s, taker, maker, deal):
 
 @helper
 def full_emit_booked(s, slot, old_ref):
+    """BOOKED, or REPRICED of a peg that was taken out to go where it belongs."""
     order, shown = orders(s)[slot], np.int64(more(s)[slot]["shown"])
     px, qty = np.int64(order["px"]), np.int64(order["leaves"])
-    event = events(s)[event_order(s, EventKind.BOOKED, slot, px, qty)]
+    kind = np.int64(EventKind.REPRICED.value if peg_ran(s, slot) else EventKind.BOOKED.value)
+    event = events(s)[event_order(s, kind, slot, px, qty)]
     event["shown"] = shown
     event["public_ref"] = order["public_ref"]
     event["old_ref"] = old_ref

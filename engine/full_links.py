@@ -28,6 +28,7 @@ from engine.book_state import (
 from engine.full_aside import aside_leave, is_aside
 from engine.full_book import full_remove
 from engine.full_emit import full_emit_ended, order_total, replaced_open
+from engine.full_pegged import is_peg, peg_unlink
 from engine.full_pending import stop_link, stop_unlink, stop_waits
 from engine.jit import helper, subroutine
 from engine.matching import order_release
@@ -50,6 +51,8 @@ def leg_waits(s, slot):
 @subroutine
 def full_release(s, slot):
     """The order is over; it is in no queue any more."""
+    if is_peg(np.int64(orders(s)[slot]["order_type"])):
+        peg_unlink(s, slot)
     due_remove(s, slot)
     order_release(s, slot)
 

@@ -48,6 +48,8 @@ from engine.full_orders import (
     range_code,
     rule_of,
 )
+from engine.full_pegged import is_peg, peg_link
+from engine.full_pegs import peg_plan
 from engine.full_pending import is_stop
 from engine.full_phases import phase_code_entry
 from engine.full_stops import pending_take, stop_plan
@@ -118,6 +120,8 @@ def leg_accept(s, leg, symbol, px, qty):
     row["sibling"] = NONE
     row["legs"] = 0
     pending_take(s, leg, slot)
+    if is_peg(np.int64(leg["order_type"])):
+        peg_link(s, slot, px)
     id_insert(s, slot)
     return slot
 
@@ -176,6 +180,9 @@ def list_new(s, c, symbol):
             code = later_code(s, leg, symbol, promised)
         elif is_stop(np.int64(leg["order_type"])):
             code = stop_plan(s, leg, symbol, promised)
+        elif is_peg(np.int64(leg["order_type"])):
+            code = peg_plan(s, leg, symbol, promised)[0]
+            px, qty = np.int64(leg["px"]), np.int64(leg["qty"])
         else:
             code, px, qty, how = new_plan(s, leg, symbol, promised)
         if code != 0:

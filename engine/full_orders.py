@@ -34,7 +34,8 @@ from engine.full_calls import joins_now, trades_now
 from engine.full_emit import full_emit_accepted
 from engine.full_links import full_end, full_expire
 from engine.full_match import full_dry_run, limit_or_any
-from engine.full_pending import STOP_NONE, is_stop, is_trailing
+from engine.full_pegged import is_peg
+from engine.full_pending import STOP_NONE, is_trailing
 from engine.full_phases import auction_code, phase_code
 from engine.full_rounds import level_crowded
 from engine.full_run import full_start
@@ -126,15 +127,22 @@ def band_code(s, c, symbol):
 
 
 @helper
-def is_built(kind):
-    """Whether orders of this type are traded; the others are refused 304."""
-    return kind <= OrderType.BUDGET or is_stop(kind)
+def cap_missing(c):
+    """311: a peg, or a trailing buy, without limit."""
+    kind = np.int64(c["order_type"])
+    capped = is_peg(kind) or (is_trailing(kind) and c["side"] == Side.BUY)
+    return capped and c["px"] == 0
 
 
 @helper
-def trails_full(s, symbol):
-    """314: whether as many trailing stops wait as may."""
-    return rules(s)[symbol]["trails"] >= rule_of(s, symbol, InstrumentRule.MAX_TRAILING)
+def waiting_full(s, symbol, kind):
+    """314: whether there are as many orders of a type as may be: trailing stops, pegs."""
+    row = rules(s)[symbol]
+    if is_trailing(kind):
+        return np.int64(row["trails"]) >= rule_of(s, symbol, InstrumentRule.MAX_TRAILING)
+    return is_peg(kind) and np.int64(row["peg_count"]) >= rule_of(
+        s, symbol, InstrumentRule.MAX_PEGS
+    )
 
 
 @helper
@@ -157,21 +165,18 @@ def instrument_code(s, c, symbol):
         and flags & CommandFlag.PROTECTED.value != 0
     )
     spends = c["order_type"] == OrderType.BUDGET and stp_of(s, c, symbol) >= SelfTrade.DECREMENT
-    built = is_built(np.int64(c["order_type"]))
-    reduces = flags & CommandFlag.REDUCE_ONLY.value != 0
-    if not built or reduces or unprotected or spends:
+    if flags & CommandFlag.REDUCE_ONLY.value or unprotected or spends:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     code = auction_code(s, symbol, tif)
     if code == 0:
         code = band_code(s, c, symbol)
     if code == 0:
         code = parts_code(s, symbol, np.int64(c["qty"]), np.int64(c["peak"]))
-    trails = is_trailing(np.int64(c["order_type"]))
-    if code == 0 and trails and c["side"] == Side.BUY and c["px"] == 0:
+    if code == 0 and cap_missing(c):
         code = np.int64(RejectCode.CAP_REQUIRED.value)
     if code == 0 and tif == TimeInForce.GTD and np.int64(c["expire_ts"]) <= s[IN_TS]:
         code = np.int64(RejectCode.EXPIRY_PAST.value)
-    crowded = trails and trails_full(s, symbol)
+    crowded = waiting_full(s, symbol, np.int64(c["order_type"]))
     side_index = symbol * 2 + np.int64(c["side"])
     limited = c["order_type"] == OrderType.LIMIT and can_rest(c) and tif < TimeInForce.AT_OPEN
     if limited and level_crowded(s, side_index, np.int64(c["px"]), np.int64(NONE)):
@@ -264,7 +269,7 @@ def more_take(s, c, slot, symbol):
     extra["linked"] = 0
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
-    if flags & CommandFlag.HIDDEN.value:
+    if flags & CommandFlag.HIDDEN.value or c["order_type"] == OrderType.PEG_MID:
         marks |= ORDER_HIDDEN
     if flags & CommandFlag.SLIDE.value:
         marks |= ORDER_SLIDE
@@ -332,6 +337,7 @@ def full_new(s, c, symbol, text_row):
     elif begins == BEGIN_RUN:
         full_start(s, slot, np.int64(0))
     else:
+        full_touch(s, symbol)
         full_expire(s, slot, np.int64(Reason.MINIMUM.value))
     return code
 

@@ -46,6 +46,7 @@ from engine.full_match import (
     place_crowded,
 )
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
+from engine.full_pegged import stated_px
 from engine.full_pending import is_stop, is_trailing, stop_waits
 from engine.full_phases import phase_code_replace
 from engine.full_rounds import level_crowded
@@ -161,7 +162,7 @@ def only_decreases(s, c, slot, total):
     row, extra = orders(s)[slot], more(s)[slot]
     return (
         total < order_total(s, slot)
-        and (c["px"] == 0 or c["px"] == row["px"])
+        and (c["px"] == 0 or np.int64(c["px"]) == stated_px(s, slot))
         and wanted_peak(s, c, slot) == extra["peak"]
         and (c["min_qty"] == 0 or c["min_qty"] == extra["min_qty"])
         and wanted_tif(c, row) == np.int64(row["tif"])
@@ -199,7 +200,7 @@ def change_code(s, c, slot, total):
         return code
     if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
-    if c["px"] != 0 and c["px"] != row["px"]:
+    if c["px"] != 0 and np.int64(c["px"]) != stated_px(s, slot):
         code = static_code(s, symbol, np.int64(row["side"]), np.int64(c["px"]))
     if code == 0:
         code = parts_code(s, symbol, total, wanted_peak(s, c, slot))

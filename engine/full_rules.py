@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.book_state import TABLE_WORDS, orders
 from engine.full_bands import reference_roll
+from engine.full_book import full_touch
 from engine.full_indicative import indicative_tell
 from engine.full_links import leg_waits
 from engine.full_lists import legs_activate, list_new
@@ -26,6 +27,8 @@ from engine.full_numbers import (
     FULL_WORK,
 )
 from engine.full_orders import full_cancel, full_new, order_expire
+from engine.full_pegged import is_peg
+from engine.full_pegs import peg_new, peg_replace
 from engine.full_pending import is_stop, stop_waits
 from engine.full_phases import phase_set
 from engine.full_replace import full_replace
@@ -50,15 +53,21 @@ def full_command(s, c, what, a, b):
             code = list_new(s, c, a)
         elif is_stop(np.int64(c["order_type"])):
             code = stop_new(s, c, a, b)
+        elif is_peg(np.int64(c["order_type"])):
+            code = peg_new(s, c, a, b)
         else:
             code = full_new(s, c, a, b)
     elif what == FULL_REPLACE:
         if stop_waits(s, a) or leg_waits(s, a):
             code = stop_replace(s, c, a)
+        elif is_peg(np.int64(orders(s)[a]["order_type"])):
+            code = peg_replace(s, c, a)
         else:
             code = full_replace(s, c, a)
     elif what == FULL_RULE:
         code = full_rule(s, c, a)
+        if code == 0:
+            full_touch(s, a)
     elif what == FULL_PHASE:
         code = phase_set(s, c, a)
     return code

@@ -27,7 +27,9 @@ from engine.book_state import (
 from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
 from engine.full_begin import list_run
+from engine.full_calls import trades_now
 from engine.full_indicative import indicative_watch
+from engine.full_pegs import pegs_run
 from engine.full_phases import phase_run
 from engine.full_run import full_run_on
 from engine.full_stops import waves_run
@@ -35,6 +37,9 @@ from engine.jit import helper, subroutine
 from engine.matching import WORK_CALL, WORK_LIST, WORK_NONE, WORK_SETTLE
 
 STAGE_WAVES = 0  # stops are elected (engine/full_stops.py)
+STAGE_PEGS = 1  # pegs go where they belong (engine/full_pegs.py)
+STAGE_WAVES_AGAIN = 2  # no repricing behind them,
+STAGE_PARKS = 3  # but where a call has begun meanwhile no peg stays in the book
 
 
 @helper
@@ -51,6 +56,18 @@ def symbol_settle(s, symbol):
         return False
     if s[SETTLE_STAGE] == STAGE_WAVES:
         if not waves_run(s, symbol):
+            return False
+        stage_over(s)
+    if s[SETTLE_STAGE] == STAGE_PEGS:
+        if not pegs_run(s, symbol):
+            return False
+        stage_over(s)
+    if s[SETTLE_STAGE] == STAGE_WAVES_AGAIN:
+        if not waves_run(s, symbol):
+            return False
+        stage_over(s)
+    if s[SETTLE_STAGE] == STAGE_PARKS:
+        if not trades_now(s, symbol) and not pegs_run(s, symbol):
             return False
         stage_over(s)
     reference_roll(s, symbol)

@@ -18,6 +18,7 @@ LARGE = 2**31 - 1
 MAX_TRAILING = 100  # trailing stops that may wait at a time, until SET_RULE says otherwise
 RULES_COUNT = int(max(InstrumentRule))
 BUILT_ALGORITHMS = int(Algorithm.TIME_PRO_RATA)  # up to here; the others are refused 304
+MAX_PEGS = 100  # live pegged orders
 FIFO_PERCENT, MAX_LEVEL_ORDERS = 50, 1000  # unless a rule says otherwise
 
 
@@ -28,6 +29,7 @@ def rules_begin(s, symbol, stp, parts, protection):
     rule[InstrumentRule.ICEBERG_PARTS.value] = parts
     rule[InstrumentRule.PROTECTION.value] = protection
     rule[InstrumentRule.STP.value] = stp
+    rule[InstrumentRule.MAX_PEGS.value] = MAX_PEGS
     rule[InstrumentRule.MAX_TRAILING.value] = MAX_TRAILING
     rule[InstrumentRule.FIFO_PERCENT.value] = FIFO_PERCENT
     rule[InstrumentRule.MAX_LEVEL_ORDERS.value] = MAX_LEVEL_ORDERS
@@ -40,6 +42,8 @@ def rule_range(key):
     if key == InstrumentRule.ICEBERG_PARTS or key == InstrumentRule.MAX_LEVEL_ORDERS:
         highest = np.int64(LARGE)
     elif key == InstrumentRule.PROTECTION or key == InstrumentRule.MAX_TRAILING:
+        lowest, highest = np.int64(0), np.int64(LARGE)
+    elif key == InstrumentRule.MAX_PEGS:
         lowest, highest = np.int64(0), np.int64(LARGE)
     elif key == InstrumentRule.STP:
         highest = np.int64(SelfTrade.TRANSFER.value)

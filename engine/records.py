@@ -245,7 +245,17 @@ EVENT_FIELD_USE = {
         "amount": "static width, ticks",
         "amount2": "dynamic width, ticks",
     },
-    "PARKED": {"px": "limit", "shown_before": "displayed quantity that leaves"},
+    "PARKED": {
+        "px": "limit; of a peg its cap",
+        "shown_before": "displayed quantity that leaves",
+        "public_ref": "its slice",
+    },
+    "REPRICED": {
+        "px": "price the peg stands at now",
+        "qty": "quantity entering the book",
+        "public_ref": "new slice",
+        "old_ref": "slice it replaces (ITCH U)",
+    },
     "ACTIVATED": {"px": "limit"},
     "LISTED": {
         "amount": "tick in 1e-9",

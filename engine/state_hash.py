@@ -45,6 +45,7 @@ from engine.book_state import (
     ShardState,
 )
 from engine.matching import WORK_CALL, WORK_CANCELS, WORK_ROWS, WORK_SETTLE
+from engine.pegs_check import live_pegs
 
 # Words of the header that say nothing about what comes next. NEXT_DEADLINE says when the loop looks
 # for deadlines again, and when it looked is in no journal.
@@ -95,6 +96,7 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "aside": state.aside[full[state.aside["row"][full] != ROW_NONE]],
         "pending": state.pending[full[(state.more["waits"][full] != 0) | legs]],
         "links": state.links[full[state.more["linked"][full] != 0]],
+        "pegs": state.pegs[live_pegs(state)],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
@@ -174,6 +176,7 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "lists": _lists,
     "legs": _lists,
     "activations": _activations,
+    "pegs": _orders,
     "due": _orders,
     "free_orders": _orders,
     "levels": _levels,

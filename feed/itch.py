@@ -11,7 +11,8 @@ once.
 Which event is which message (RULES §11, EVENTS §1) is decided by `itch_type` alone; one EVENT is at
 most one message, and `feed_seq > 0` says the same as "there is a message".
 
-    LISTED R · PHASE H · SESSION S · CANCELED D · BOOKED A, or U when it replaces a slice
+    LISTED R · PHASE H · SESSION S · CANCELED D · BOOKED A, or U when it replaces a slice · REPRICED
+    as BOOKED · PARKED of a displayed peg D
     FILL, maker's half: the displayed part E; taker's half: the part that was not displayed P
     in an uncross C, not to be counted; CROSSED Q, with the volume · INDICATIVE I
     EXPIRED of a displayed order D · REFRESHED A · PREVENTED that leaves less displayed X
@@ -263,10 +264,10 @@ def itch_type(event):
     if kind == EventKind.FILL:
         if less:
             letter = filled_type(event)
-    elif kind == EventKind.BOOKED:
+    elif kind == EventKind.BOOKED or kind == EventKind.REPRICED:
         if shown > 0:
             letter = TYPE_A if np.int64(event["old_ref"]) == 0 else TYPE_U
-    elif kind == EventKind.CANCELED or kind == EventKind.EXPIRED:
+    elif kind == EventKind.CANCELED or kind == EventKind.EXPIRED or kind == EventKind.PARKED:
         letter = TYPE_D if less else NO_MESSAGE
     elif kind == EventKind.REPLACED:
         letter = replaced_type(event, less)

@@ -16,7 +16,9 @@ from gateway.client_reports import (
     Order,
     Parked,
     Rejected,
+    Replaced,
     Report,
+    Repriced,
     Status,
     Summary,
 )
@@ -40,7 +42,7 @@ class OrderOptions(TypedDict, total=False):
     id: Id | None
     tag: int | None
     # market_to_limit, stop, stop_limit, take_profit, take_profit_limit, trailing_stop,
-    # trailing_stop_limit; limit and market follow from the price
+    # trailing_stop_limit, peg_primary, peg_market, peg_mid; limit and market follow from the price
     order_type: str | None
     peak: Number | None  # iceberg: displayed at a time
     min_qty: Number | None  # at least so much at once, or nothing
@@ -135,8 +137,10 @@ def ends(report: Report) -> bool:
     """Whether nothing more follows on the request that caused this report."""
     if isinstance(report, Fill):
         return report.last or report.leaves == 0
+    if isinstance(report, Replaced) and report.raw.get("kept"):
+        return True  # pegs of others may be repriced behind it
     return report.last or isinstance(
-        report, Rejected | Booked | Parked | Expired | Canceled | Status
+        report, Rejected | Booked | Parked | Repriced | Expired | Canceled | Status
     )
 
 

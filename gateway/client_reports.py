@@ -107,7 +107,11 @@ class Triggered(Report):
 
 
 class Parked(Report):
-    """The order waits, unseen, for the auction it is for."""
+    """The order waits, unseen: for the auction it is for, or, a peg, for a price to follow."""
+
+
+class Repriced(Report):
+    """A peg stands at a new `price`, or again at one."""
 
 
 class Activated(Report):
@@ -122,11 +126,13 @@ class Summary(Report):
     """End of a mass cancel or of a page."""
 
 
+PRICE_TELLING = (Accepted, Replaced, Booked, Repriced, Parked, Status)
+
 REPORT_TYPES: dict[str, type[Report]] = {
     kind.__name__.lower(): kind
     for kind in (
         Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Refreshed, Prevented,
-        Triggered, Parked, Activated, Status, Summary,
+        Triggered, Parked, Repriced, Activated, Status, Summary,
     )
 }  # fmt: skip
 
@@ -196,7 +202,7 @@ class Order:
     side: str
     type: str
     tif: str
-    price: Decimal | None
+    price: Decimal | None  # of a peg: where it stands, its cap while it is parked
     amount: Decimal
     filled: Decimal
     remaining: Decimal
@@ -236,7 +242,7 @@ class Order:
             side=first.side,
             type=next((report.order_type for report in own if report.order_type), ""),
             tif=next((report.tif for report in own if report.tif), ""),
-            price=head.price,
+            price=_price_of(own, head),
             amount=head.qty,
             filled=own[-1].filled,
             remaining=own[-1].leaves,
@@ -251,6 +257,14 @@ class Order:
         """The order after one more of its reports; the same one after any other report."""
         named = (report.shard, report.order_id) == (self.shard, self.order_id)
         return Order.of((*self.reports, report)) if named and report.side else self
+
+
+def _price_of(own: Sequence[Report], head: Report) -> Decimal | None:
+    # What was accepted, or what a peg came to since.
+    if not any(report.order_type.startswith("peg_") for report in own):
+        return head.price
+    told = [r for r in own if isinstance(r, PRICE_TELLING) and r.price is not None]
+    return told[-1].price if told else head.price
 
 
 def _status_of(newest: Report) -> str:
@@ -281,7 +295,7 @@ def _shown_of(own: Sequence[Report]) -> Decimal:
     for report in own:
         kept = isinstance(report, Replaced) and bool(report.raw.get("kept"))
         maker = isinstance(report, Fill) and report.role != "taker"
-        if isinstance(report, Booked | Refreshed | Status) or kept or maker:
+        if isinstance(report, Booked | Refreshed | Repriced | Status) or kept or maker:
             shown = report.leaves if report.shown is None else report.shown
         elif isinstance(report, Prevented):
             displayed = report.leaves if "ref" in report.raw else min(shown, report.leaves)

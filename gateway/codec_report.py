@@ -114,10 +114,12 @@ def _kinds(*kinds: EventKind) -> int:
 _K = EventKind
 ORDER_KINDS = _kinds(
     _K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS,
-    _K.REFRESHED, _K.PREVENTED, _K.TRIGGERED, _K.PARKED, _K.ACTIVATED,
+    _K.REFRESHED, _K.PREVENTED, _K.TRIGGERED, _K.PARKED, _K.ACTIVATED, _K.REPRICED,
 )  # fmt: skip
 # What tells how much of an order is displayed; `shows` has the exceptions.
-SHOWN_KINDS = _kinds(_K.BOOKED, _K.REFRESHED, _K.STATUS, _K.REPLACED, _K.FILL, _K.PREVENTED)
+SHOWN_KINDS = _kinds(
+    _K.BOOKED, _K.REFRESHED, _K.STATUS, _K.REPLACED, _K.FILL, _K.PREVENTED, _K.REPRICED,
+)  # fmt: skip
 PEAK_KINDS = _kinds(_K.ACCEPTED, _K.REPLACED)
 TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
 UNSIZED_KINDS = _kinds(_K.TRIGGERED, _K.PARKED, _K.ACTIVATED)  # no quantity of their own

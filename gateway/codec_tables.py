@@ -94,7 +94,8 @@ MARKET_TO_LIMIT = 16
 STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_LIMIT = (
     17, 18, 19, 20, 21, 22
 )  # fmt: skip
-OCO, OTO, OTOCO = 23, 24, 25
+PEG_PRIMARY, PEG_MARKET, PEG_MID = 23, 24, 25
+OCO, OTO, OTOCO = 26, 27, 28
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
@@ -105,6 +106,7 @@ TYPES = {
     "stop": STOP, "stop_limit": STOP_LIMIT, "take_profit": TAKE_PROFIT,
     "take_profit_limit": TAKE_PROFIT_LIMIT,
     "trailing_stop": TRAILING_STOP, "trailing_stop_limit": TRAILING_STOP_LIMIT,
+    "peg_primary": PEG_PRIMARY, "peg_market": PEG_MARKET, "peg_mid": PEG_MID,
     "oco": OCO, "oto": OTO, "otoco": OTOCO,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
@@ -113,6 +115,8 @@ NEW_TYPES = {
     STOP: OrderType.STOP, STOP_LIMIT: OrderType.STOP_LIMIT,
     TAKE_PROFIT: OrderType.TAKE_PROFIT, TAKE_PROFIT_LIMIT: OrderType.TAKE_PROFIT_LIMIT,
     TRAILING_STOP: OrderType.TRAILING_STOP, TRAILING_STOP_LIMIT: OrderType.TRAILING_STOP_LIMIT,
+    PEG_PRIMARY: OrderType.PEG_PRIMARY, PEG_MARKET: OrderType.PEG_MARKET,
+    PEG_MID: OrderType.PEG_MID,
 }  # fmt: skip
 NEW_KINDS = frozenset({NEW, *NEW_TYPES})
 LISTS = frozenset({OCO, OTO, OTOCO})  # several new orders in one request

@@ -66,6 +66,7 @@ _HOME |= dict.fromkeys(
         "Prevented",
         "Triggered",
         "Parked",
+        "Repriced",
         "Activated",
         "Status",
         "Summary",

@@ -36,6 +36,7 @@ from engine.book_state import (
 )
 from engine.link_check import linked_slots
 from engine.matching import WORK_CANCELS, WORK_ROWS, WORK_SETTLE
+from engine.pegs_check import live_pegs
 from engine.pending_check import waiting_slots
 from engine.state_hash import PASSING_ARRAYS, PASSING_WORDS, state_hash, state_parts
 from tests.engine.recorded import Shard, empty_state, recorded
@@ -85,7 +86,7 @@ def full() -> ShardState:
             listed &= (
                 hdr[DUE_COUNT] > 0 and hdr[SETTLING] > 0 and waiting_slots(shard.state).size > 0
             )
-            listed &= aside_slots(shard.state).size > 0
+            listed &= aside_slots(shard.state).size > 0 and live_pegs(shard.state).size > 0
             if listed and hdr[WORK_TOTAL] - hdr[WORK_CURSOR] > 1:
                 if (orders["flags"] & ORDER_TEXT).any() and (orders["flags"] & ORDER_TAG).any():
                     return shard.state
@@ -132,6 +133,7 @@ def used_places(state: ShardState, name: str) -> np.ndarray:
         "order_tag": live[flags & ORDER_TAG != 0],
         "more": live[flags & ORDER_FULL != 0],
         "pending": np.union1d(waiting_slots(state), linked_slots(state, LINKED_WAITS)),
+        "pegs": live_pegs(state),
         "aside": aside_slots(state),
         "links": linked_slots(state, -1),
         "legs": leg_places(state),

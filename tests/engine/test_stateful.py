@@ -75,6 +75,10 @@ class Exchanges(RuleBasedStateMachine):
         max_walk=st.integers(1, 3),
     )
     def open_exchange(self, **sizes: int) -> None:
+        self.open(**sizes)
+
+    def open(self, **sizes: int) -> None:
+        """Begin with an exchange of these limits."""
         limits = ShardLimits(
             symbols_max=4,
             sessions_max=5,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, multiple, rule
+from hypothesis.stateful import initialize, invariant, multiple, rule
 
 from engine.config import Instrument
 from engine.records import (
@@ -30,7 +30,7 @@ from tests.engine.test_stateful import ACCOUNTS, Exchanges
 from tests.model.full_check import FullStreamChecker
 
 TIF, TYPE, FLAG = TimeInForce, OrderType, CommandFlag
-EXAMPLES, STEPS = 120, 50
+EXAMPLES, STEPS = 150, 40
 DAY_NS = 86_400 * 10**9
 CONTINUOUS = int(Phase.CONTINUOUS)
 
@@ -91,6 +91,15 @@ class FullExchanges(Exchanges):
         Instrument("BB", "1", "1", "9", rules="full", stp="decrement", iceberg_parts=2),
     )
     checker = FullStreamChecker
+
+    @initialize(
+        orders_max=st.sampled_from((12, 8, 20, 4)),
+        levels_max=st.sampled_from((12, 6, 3)),
+        slice_events=st.integers(1, 6),
+        max_walk=st.sampled_from((8, 2)),
+    )
+    def open_exchange(self, **sizes: int) -> None:
+        self.open(**sizes)
 
     def placed(self, account: int, **fields: Any) -> Any:
         """Send an order; the ids of those accepted."""
@@ -249,35 +258,26 @@ class FullExchanges(Exchanges):
 
     @rule(
         target=Exchanges.orders,
-        one=accounts,
-        other=accounts,
+        queue=st.lists(
+            st.tuples(accounts, quantities, options, prevention), min_size=1, max_size=3
+        ),
         side=sides,
         px=prices,
-        qty=quantities,
+        taker=accounts,
         lots=quantities,
-        stp=prevention,
-        option=options,
     )
-    def meet(
-        self, one: int, other: int, side: int, lots: int, option: dict[str, int], **fields: int
-    ) -> Any:
-        """An order with an option rests, a plain one comes to it: most often it trades."""
-        if "expire_ts" in option:
-            option = option | {"expire_ts": self.now + option["expire_ts"]}
-        common = {"symbol_id": 1, "order_type": TYPE.LIMIT} | fields
-        common["px"] = common["px"] or 5
-        first = common | {"side": side, "stp": 0} | option
-        second = common | {"side": 1 - side, "qty": lots}
-        found = [self.send(CommandKind.NEW, one, **first)]
-        found.append(self.send(CommandKind.NEW, other, **second))
-        return multiple(
-            *(
-                (account, e["order_id"])
-                for account, events in zip((one, other), found, strict=True)
-                for e in events
-                if e["kind"] == EventKind.ACCEPTED
-            )
-        )
+    def meet(self, queue: list[Any], side: int, px: int, taker: int, lots: int) -> Any:
+        """Orders with options queue up at one price, a plain one comes to them."""
+        common = {"symbol_id": 1, "order_type": TYPE.LIMIT, "px": px or 5}
+        found = []
+        for account, qty, option, stp in queue:
+            if "expire_ts" in option:
+                option = option | {"expire_ts": self.now + option["expire_ts"]}
+            first = common | {"side": side, "qty": qty, "stp": stp} | option
+            found += self.send(CommandKind.NEW, account, **first)
+        found += self.send(CommandKind.NEW, taker, **common | {"side": 1 - side, "qty": lots})
+        taken = [e for e in found if e["kind"] == EventKind.ACCEPTED]
+        return multiple(*((e["account"], e["order_id"]) for e in taken))
 
     # ------------------------------------------------------------------------------ the operator
     @rule(symbol_id=symbols, change=st.one_of(rule_values, rule_values, phases))

@@ -52,7 +52,7 @@ class Reference:
             return "Q" if kind == EventKind.CROSSED else "I"
         if kind == EventKind.REFRESHED:
             return "A"
-        if kind == EventKind.BOOKED:
+        if kind in (EventKind.BOOKED, EventKind.REPRICED):
             if not event["shown"]:
                 return None  # hidden
             return "U" if event["old_ref"] else "A"
@@ -61,7 +61,7 @@ class Reference:
         if kind == EventKind.FILL:
             executed = "C" if flags & EventFlag.NON_FIFO else "E"
             return "P" if event["role"] == Role.TAKER else executed
-        if kind in (EventKind.CANCELED, EventKind.EXPIRED):
+        if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.PARKED):
             return "D"
         if kind == EventKind.PREVENTED:
             return "X" if event["shown"] else None

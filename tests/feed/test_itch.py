@@ -28,6 +28,7 @@ PUBLIC_KINDS = (
     *(EventKind.LISTED, EventKind.PHASE, EventKind.SESSION, EventKind.BOOKED, EventKind.FILL),
     *(EventKind.CANCELED, EventKind.REPLACED, EventKind.EXPIRED, EventKind.ACCEPTED),
     *(EventKind.REFRESHED, EventKind.PREVENTED, EventKind.CROSSED, EventKind.INDICATIVE),
+    *(EventKind.REPRICED, EventKind.PARKED),
 )
 
 

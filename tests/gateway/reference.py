@@ -22,7 +22,7 @@ from gateway.errors import SENTENCES
 ORDER_EVENTS = {
     EventKind.ACCEPTED, EventKind.REPLACED, EventKind.CANCELED, EventKind.EXPIRED,
     EventKind.BOOKED, EventKind.FILL, EventKind.STATUS, EventKind.REFRESHED, EventKind.PREVENTED,
-    EventKind.TRIGGERED, EventKind.PARKED, EventKind.ACTIVATED,
+    EventKind.TRIGGERED, EventKind.PARKED, EventKind.ACTIVATED, EventKind.REPRICED,
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def _shown(event: Any, kind: EventKind) -> bool:
     if event["shown"] == event["leaves"]:
         return False
     return (
-        kind in (EventKind.BOOKED, EventKind.REFRESHED, EventKind.STATUS)
+        kind in (EventKind.BOOKED, EventKind.REFRESHED, EventKind.STATUS, EventKind.REPRICED)
         or (kind is EventKind.FILL and event["role"] != Role.TAKER)
         or (kind is EventKind.REPLACED and bool(event["flags"] & EventFlag.KEPT))
         or (kind is EventKind.PREVENTED and bool(event["public_ref"]))

@@ -49,7 +49,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-FEATURES = CORE | STOPS | PHASES | SHARES | LISTS | {"budget"}  # what the kernels have
+FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | LISTS | {"budget"}  # what the kernels have
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -86,13 +86,15 @@ class FullFlow(Flow):
     ) -> None:
         super().__init__(seed, world, model)
         self.features = features
+        # A world of pegs, that they meet and lead each other about.
+        self.pegs_often = "pegs" in features and self.rng.random() < 0.4
         self.waiting: list[Fields] = []  # legs of a list, to be sent one after the other
         self.makers: list[tuple[str, Callable[[FullBook, int], Fields], int]] = [
             ("limit", self._limit, 60),
             ("market", self._market, 8),
             ("market_to_limit", self._market_to_limit, 4),
             ("budget", self._budget, 5),
-            ("pegs", self._peg, 10),
+            ("pegs", self._peg, 60 if self.pegs_often else 10),
             ("stop", self._stop, 14),
             ("trailing", self._trailing, 8),
         ]
@@ -184,6 +186,7 @@ class FullFlow(Flow):
             rules.PROTECTION: (0, 2, -1),
             rules.STP: (1, 2, 3, 4, 5, 6, 7),
             rules.MAX_TRAILING: (0, 1, 2, 100),
+            rules.MAX_PEGS: (1, 3, 100, 100),
         }
         often = [rules.MAX_TRAILING] * (3 if "trailing" in self.features else 0)
         rule = self._pick([*values, rules.DYNAMIC_BAND, rules.DYNAMIC_BAND, *often])
@@ -262,8 +265,9 @@ class FullFlow(Flow):
         return fields
 
     def _peg(self, book: FullBook, side: int) -> Fields:
-        kinds = (OrderType.PEG_PRIMARY, OrderType.PEG_MARKET, OrderType.PEG_MID)
-        away = self.rng.randint(0, 8)
+        kinds = [OrderType.PEG_PRIMARY, OrderType.PEG_MARKET, OrderType.PEG_MID]
+        kinds += [OrderType.PEG_MID] * (3 if self.pegs_often else 0)
+        away = self.rng.randint(0, 30 if self.pegs_often else 8)
         cap = CENTRE + away if side == 0 else CENTRE - away
         fields: Fields = {"order_type": int(self._pick(kinds)), "px": self._often(cap, 0)}
         return fields | self._rest_tif()

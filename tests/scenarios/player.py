@@ -57,6 +57,7 @@ STOPS = (
     *("STOP", "STOP_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"),
     *("TRAILING_STOP", "TRAILING_STOP_LIMIT"),
 )
+PEGS = ("PEG_PRIMARY", "PEG_MARKET", "PEG_MID")
 STYLES: dict[str, dict[str, int]] = {
     "ioc": {"tif": int(TimeInForce.IOC)},
     "fok": {"tif": int(TimeInForce.FOK)},
@@ -70,7 +71,10 @@ STYLES: dict[str, dict[str, int]] = {
     "slide": {"flags": int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)},
     "hidden": {"flags": int(CommandFlag.HIDDEN)},
     "protected": {"flags": int(CommandFlag.PROTECTED)},
-    **{name.lower().replace("_", "-"): {"order_type": int(OrderType[name])} for name in STOPS},
+    **{
+        name.lower().replace("_", "-"): {"order_type": int(OrderType[name])}
+        for name in (*STOPS, *PEGS)
+    },
     "on-best": {"flags": int(CommandFlag.TRIGGER_BEST)},
     "bps": {"flags": int(CommandFlag.DISTANCE_BPS)},
     "oco": {"decision_code": 1},

@@ -56,6 +56,8 @@ HELP = """\
     peg_primary peg_market peg_mid   with a price, the cap
   oco SYMBOL LEG / LEG       oto, otoco: LEG / LEG [/ LEG]   linked orders, each leg as above
     but without the symbol         oco GOLD sell 5 110 / sell 5 stop trigger=90
+  quote SYMBOL [BIDQTY@BID|-] [ASKQTY@ASK] both at once; a side that    quote GOLD 5@12.4 5@12.6
+                                           is not stated goes           quote GOLD
   cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3
   replace ID [qty=N] [price=P] [SYMBOL]    qty: the new total             replace 3 price=187.40
     and peak=N min=N tif=day|gtd|gtc until=NS trigger=P activation=P distance=P bps=N
@@ -80,6 +82,7 @@ class Terminal:
             "buy": lambda words: self._enter("buy", words),
             "sell": lambda words: self._enter("sell", words),
             **{kind: functools.partial(self._list, kind) for kind in LISTS},
+            "quote": self._quote,
             "cancel": self._cancel,
             "replace": self._replace,
             "cancelall": self._cancel_all,
@@ -123,6 +126,22 @@ class Terminal:
         for order in self.client.place_list(kind, words[0], *legs):
             self._remember(order)
             yield from self._told(order)
+
+    def _quote(self, words: list[str]) -> Iterator[str]:
+        sides = [word.partition("@")[::2] if word != "-" else ("", "") for word in words[1:]]
+        sides += [("", "")] * (2 - len(sides))
+        if not words or len(sides) > 2 or any(bool(qty) != bool(px) for qty, px in sides):
+            raise UsageError(
+                "quote SYMBOL [BIDQTY@BID|-] [ASKQTY@ASK], as in: quote GOLD 5@12.40 5@12.60"
+            )
+        (bid_qty, bid), (ask_qty, ask) = sides
+        stated = (text or None for text in (bid, bid_qty, ask, ask_qty))
+        quote = self.client.quote(words[0], *stated)
+        for order in (quote.bid, quote.ask):
+            if order is not None:
+                self.symbols[f"#{order.order_id}"] = order.symbol
+        for report in quote.reports:
+            yield self.report_line(report)
 
     def _cancel(self, words: list[str]) -> Iterator[str]:
         target = self._target(words, "cancel ID [SYMBOL]")
@@ -229,6 +248,7 @@ class Terminal:
             f"shown {report.shown}" if report.shown is not None else "",
             f"trigger {report.trigger}" if report.trigger is not None else "",
             f"filled {report.filled}" if report.filled else "",
+            f"limit {report.limit}" if report.limit is not None else "",
             report.reason,
             report.stp,
         ]

@@ -50,6 +50,7 @@ from engine.jit import kernel
 from engine.link_check import leg_slots, link_columns, link_faults
 from engine.pegs_check import peg_column, peg_faults, peg_slots
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
+from engine.quoter_check import quoted_slots, quoter_faults, quoter_words
 from engine.records import InstrumentRule, Phase, RuleSet
 
 CALLS = (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.VOLATILITY_CALL, Phase.CLOSING_CALL)
@@ -168,6 +169,7 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
         columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
         columns += link_columns(state, slots)
         columns.append(peg_column(state, slots))
+        columns.append((extra["quoter"] != 0).astype(np.int64))
     return columns
 
 
@@ -209,6 +211,10 @@ def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndar
     return np.array([row["rule"][InstrumentRule.ALGORITHM], *tops], np.int64)
 
 
+def _digest_quotes(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    return np.array(quoter_words(state, symbol), np.int64)
+
+
 def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     book, slots = state.rules[symbol], stop_slots(state, symbol)
     # In continuous trading the range is cleared before it is looked at again.
@@ -223,6 +229,7 @@ _DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] =
     _digest_legs,
     _digest_pegs,
     _digest_phases,
+    _digest_quotes,
     _digest_shares,
     _digest_stops,
 )
@@ -275,6 +282,8 @@ def check_state(state: ShardState) -> None:
     )
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
+    faults = quoter_faults(state, live)
+    _require(not faults, "I9 quotes", f"{faults[:3]}")
     _check_ids(state, live)
     _check_texts(state, live)
     _check_deadlines(state, _check_due(state, live))
@@ -431,6 +440,7 @@ def _check_dark(state: ShardState, level: int, slots: list[int], where: str) -> 
 
 def _check_ids(state: ShardState, live: np.ndarray) -> None:
     with_id = {int(slot) for slot in live if state.orders[slot]["client_order_id"] != 0}
+    with_id -= set(quoted_slots(state, live).tolist())  # their ids name two orders
     entries = state.ids[state.ids != 0]
     named = [int(e & np.uint64(0xFFFFFFFF)) - 1 for e in entries]
     _require(

@@ -52,7 +52,7 @@ MORE = np.dtype(
         ("waits", "<i8"),  # for its trigger: STOP_NONE, STOP_WAITS, STOP_ELECTED
         ("rank", "<i8"),  # time priority within the symbol, 0: none yet
         ("linked", "<i4"),  # LINKED_*: what ties it to other orders, and how it waits for them
-        ("reserved", "<i4"),
+        ("quoter", "<i4"),  # side of a quote: its row in `quoters`, 0: none
     ],
     align=True,
 )
@@ -203,7 +203,8 @@ RULES = np.dtype(
         ("peg_last", "<i4"),
         ("peg_next", "<i4"),  # while they are repriced: where to look for the next that moves
         ("peg_count", "<i4"),
-        ("reserved", "<i8", (11,)),
+        ("over", "<i8"),  # first of the `quoters` whose protection is to fire, 0: none
+        ("reserved", "<i8", (10,)),
     ],
     align=True,
 )
@@ -257,6 +258,26 @@ SESSION = np.dtype(
     align=True,
 )
 ACCOUNT = np.dtype([("account_seq", "<i8"), ("open", "<i8")], align=True)
+# Who quotes an instrument, or is protected there (engine/quoters.py): the live sides of the quote,
+# and what was filled on it lately. Row 0 stays empty.
+QUOTE_PARTS = 64  # of the clock, of which one more than a window has
+QUOTER = np.dtype(
+    [
+        ("symbol", "<i4"),  # 0: nobody's row
+        ("account", "<i4"),
+        ("slot", "<i4", (2,)),  # of the side + 1, 0: none
+        ("limit", "<i4"),  # lots that may be filled within the window, 0: unprotected
+        ("fired", "<i4"),  # until the protection is armed again
+        ("window", "<i8"),  # ns
+        ("width", "<i8"),  # of a part
+        ("newest", "<i8"),  # number of the newest part of the clock with a fill
+        ("next", "<i4"),  # of those to fire, by account; of rows that are free
+        ("over", "<i4"),  # it is to fire
+        ("reserved", "<i8"),
+        ("parts", "<i8", (QUOTE_PARTS,)),  # lots, by number of the part
+    ],
+    align=True,
+)
 TEXT = np.dtype(
     [
         ("hash", "<u8"),
@@ -267,6 +288,7 @@ TEXT = np.dtype(
     ],
     align=True,
 )
+assert QUOTER.itemsize == 64 + 8 * QUOTE_PARTS
 assert (ORDER.itemsize, LEVEL.itemsize, SIDE.itemsize, SYMBOL.itemsize, SESSION.itemsize) == (
     64,
     32,

@@ -28,6 +28,7 @@ from engine.book_rows import (
     ORDER,
     PEG,
     PENDING,
+    QUOTER,
     RULES,
     SESSION,
     SIDE,
@@ -113,11 +114,16 @@ BATCH_VERSION = 61  # odd while a batch changes the books
 INTENT = 62  # highest position announced to readers of the event ring
 TOUCHED = 63  # symbol the running command changed
 # From here: more state proper.
-ACTIVATIONS = 64  # first legs in `activations`: each goes live by an ACTIVATE of its own
-ACTIVATE_FIRST = 65  # place of the first of them
-BEGIN_FIRST = 66  # orders of a list that enter one after the other (engine/full_begin.py), 0: none
-BEGIN_SECOND = 67
-RESIZE_TOTAL = 68  # total that the sibling of WORK_ORDER takes behind its run, 0: it keeps its own
+QUOTERS_TOP = 64  # rows of `quoters` below it were in use
+QUOTERS_FREE = 65  # first of those that are free again, 0: none
+QUOTE_SLOT = 66  # by side of the quote that is being entered: slot + 1 of what is still to enter
+QUOTE_REF = 68  # by side: slice that BOOKED replaces, as the public knows it, 0: none
+QUOTE_SHOWN = 70  # by side: what it displays
+ACTIVATIONS = 72  # first legs in `activations`: each goes live by an ACTIVATE of its own
+ACTIVATE_FIRST = 73  # place of the first of them
+BEGIN_FIRST = 74  # orders of a list that enter one after the other (engine/full_begin.py), 0: none
+BEGIN_SECOND = 75
+RESIZE_TOTAL = 76  # total that the sibling of WORK_ORDER takes behind its run, 0: it keeps its own
 HDR_WORDS = 80
 REJECT_CODES = 1000
 GONE_WORDS = 16
@@ -161,6 +167,8 @@ ARRAYS: dict[str, np.dtype] = {
     "names": _U8,
     "sessions": SESSION,
     "accounts": ACCOUNT,
+    "quoters": QUOTER,
+    "quoter_index": _I4,  # hash table of (symbol, account): row in `quoters`, 0: empty
     "ids": _U8,
     "gone": _U8,  # entries of `ids` to be removed soon
     "look": _I8,  # what engine/lookahead.py remembers
@@ -189,6 +197,7 @@ links, lists, legs, activations = (_views[n] for n in ("links", "lists", "legs",
 rules, settling = (_views[n] for n in ("rules", "settling"))
 aside, calls = (_views[n] for n in ("aside", "calls"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
+quoters, quoter_index = (_views[n] for n in ("quoters", "quoter_index"))
 ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
 text_index, scratch, dirty = (_views[n] for n in ("text_index", "scratch", "dirty"))
 rejects, producer_seq = (_views[n] for n in ("rejects", "producer_seq"))
@@ -273,6 +282,8 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "names": symbols,
         "sessions": limits.sessions_max + 1,
         "accounts": limits.accounts_max,
+        "quoters": limits.quoters_max + 1,
+        "quoter_index": _power_of_two(2 * limits.quoters_max + 2),
         "ids": max(_power_of_two(orders * 2), 4 * GONE_WORDS),
         "gone": GONE_WORDS,
         "look": LOOK_WORDS,
@@ -383,5 +394,5 @@ def set_policy(state: ShardState, unknown_symbol: str, template: Instrument) -> 
 
 def small_limits(**changes: int) -> ShardLimits:
     """Limits for tests and warm-up: a few kilobytes."""
-    base = ShardLimits(64, 32, 8, 8, 16, 16, 100, 1000, 1064, 64)
+    base = ShardLimits(64, 32, 8, 8, 16, 16, 16, 100, 1000, 1064, 64)
     return dataclasses.replace(base, **changes)

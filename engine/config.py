@@ -155,6 +155,18 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Protection:
+    """Market-maker protection: what may be filled on the quotes of an account in an instrument with
+    the full rules before they are pulled. A start does not arm one again that has fired.
+    """
+
+    account: str
+    symbol: str
+    lots: int  # 0: unprotected
+    window_ms: int = 1000
+
+
+@dataclass(frozen=True)
 class Throttle:
     """Token buckets of one class, per session; 0 means without limit. Cancels have their own,
     higher bucket.
@@ -177,6 +189,7 @@ class ShardLimits:
     sessions_max: int = 4096
     accounts_max: int = 4096
     text_ids_max: int = 1 << 16
+    quoters_max: int = 4096  # pairs of an account and an instrument that quote or are protected
     max_walk: int = 100_000
     slice_events: int = (
         16_000  # a slice ends before the first unit that would start after this many events
@@ -204,6 +217,7 @@ class ShardLimits:
             "sessions_max",
             "accounts_max",
             "text_ids_max",
+            "quoters_max",
             "max_walk",
             "slice_events",
             "batch_max",
@@ -350,6 +364,7 @@ class Config:
     instruments: tuple[Instrument, ...] = DEMO_INSTRUMENTS
     accounts: tuple[Account, ...] = DEMO_ACCOUNTS
     throttles: tuple[Throttle, ...] = DEMO_THROTTLES
+    protections: tuple[Protection, ...] = ()
     shard: ShardLimits = field(default_factory=ShardLimits)
     rings: Rings = field(default_factory=Rings)
     gateway: GatewayLimits = field(default_factory=GatewayLimits)
@@ -384,7 +399,20 @@ class Config:
                 )
             if account.throttle not in throttles:
                 raise ConfigError(f"account {account.name}: no throttle class {account.throttle!r}")
+        for protection in self.protections:
+            self._check_protection(protection)
         return self
+
+    def _check_protection(self, protection: Protection) -> None:
+        where = f"protection of {protection.account} in {protection.symbol}:"
+        if protection.account not in {a.name for a in self.accounts}:
+            raise ConfigError(f"{where} no such account")
+        full = {i.symbol for i in self.instruments if i.rule_set == RuleSet.FULL}
+        if protection.symbol not in full:
+            raise ConfigError(f'{where} no instrument of that name with rules = "full"')
+        longest = 1000 * 86_400 * 365
+        if not 0 <= protection.lots <= QTY_LOTS_MAX or not 1 <= protection.window_ms <= longest:
+            raise ConfigError(f"{where} lots must be at least 0, window_ms 1 to {longest}")
 
     def to_json(self) -> bytes:
         return orjson.dumps(dataclasses.asdict(self))
@@ -485,7 +513,12 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
         "journal": Journal,
         "template": Instrument,
     }
-    lists = {"instruments": Instrument, "accounts": Account, "throttles": Throttle}
+    lists = {
+        "instruments": Instrument,
+        "accounts": Account,
+        "throttles": Throttle,
+        "protections": Protection,
+    }
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key in nested:

@@ -45,7 +45,14 @@ from engine.emit import (
     emit_session,
 )
 from engine.full_entry import full_command, full_go
-from engine.full_numbers import FULL_ACTIVATE, FULL_EXPIRE, FULL_INDICATE, FULL_PHASE, FULL_RULE
+from engine.full_numbers import (
+    FULL_ACTIVATE,
+    FULL_EXPIRE,
+    FULL_INDICATE,
+    FULL_LIMITS,
+    FULL_PHASE,
+    FULL_RULE,
+)
 from engine.id_table import texts_forget
 from engine.image import image_open
 from engine.jit import helper, subroutine
@@ -323,13 +330,17 @@ def administrative_code(c):
 
 @helper
 def step_rules(s, c):
-    """SET_RULE, SET_PHASE: of instruments with the full rules. Returns (reject code, symbol
-    index).
+    """SET_RULE, SET_PHASE, SET_LIMITS: of instruments with the full rules. Returns (reject code,
+    symbol index).
     """
     symbol = symbol_find(s, c)
     if symbol == 0 or symbols(s)[symbol]["rules"] == RuleSet.PLAIN:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), np.int64(0)
-    what = FULL_RULE if c["kind"] == CommandKind.SET_RULE else FULL_PHASE
+    what = FULL_PHASE
+    if c["kind"] == CommandKind.SET_RULE:
+        what = FULL_RULE
+    elif c["kind"] == CommandKind.SET_LIMITS:
+        what = FULL_LIMITS
     return full_command(s, c, what, symbol, np.int64(0)), symbol
 
 
@@ -364,7 +375,11 @@ def step_administrative(s, c):
         code = step_producer_reset(s, c)
     elif kind == CommandKind.INCARNATION:
         code = step_incarnation(s, c)
-    elif kind == CommandKind.SET_RULE or kind == CommandKind.SET_PHASE:
+    elif (
+        kind == CommandKind.SET_RULE
+        or kind == CommandKind.SET_PHASE
+        or kind == CommandKind.SET_LIMITS
+    ):
         code, symbol = step_rules(s, c)
     else:
         code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)

@@ -33,6 +33,7 @@ from engine.full_pending import stop_link, stop_unlink, stop_waits
 from engine.jit import helper, subroutine
 from engine.matching import order_release
 from engine.order_due import due_remove
+from engine.quoters import quoter_leave
 from engine.records import SLOT_MASK, EventFlag, EventKind, Reason
 
 
@@ -54,6 +55,8 @@ def full_release(s, slot):
     if is_peg(np.int64(orders(s)[slot]["order_type"])):
         peg_unlink(s, slot)
     due_remove(s, slot)
+    if more(s)[slot]["quoter"] != 0:
+        quoter_leave(s, slot)
     order_release(s, slot)
 
 

@@ -65,6 +65,7 @@ from engine.id_table import id_insert
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
 from engine.order_due import due_insert
+from engine.quoters import quote_filled
 from engine.records import (
     PRICE_TICKS_MAX,
     EventKind,
@@ -77,6 +78,14 @@ from engine.records import (
 
 # What a sweep comes to: nothing more to meet, slice full, prevented, beyond the dynamic band.
 DONE, WAITS, ENDED, BREACH = 0, 1, 2, 3
+
+
+@subroutine
+@helper
+def full_id_insert(s, slot):
+    """Index the order by its client id; that of a quote names two orders, and so neither."""
+    if more(s)[slot]["quoter"] == 0:
+        id_insert(s, slot)
 
 
 @subroutine
@@ -104,6 +113,9 @@ def full_trade(s, taker, maker, qty):
     taker_row["leaves"] -= qty
     taker_row["cum"] += qty
     full_emit_trade(s, taker, maker, (px, qty, displayed, np.int64(symbol["trade_id"])))
+    if (more(s)[maker]["quoter"] | more(s)[taker]["quoter"]) != 0:
+        quote_filled(s, maker, qty)
+        quote_filled(s, taker, qty)
     if maker_row["leaves"] == 0:
         full_remove(s, maker)
         full_release(s, maker)
@@ -257,7 +269,7 @@ def full_book(s, slot, old_ref):
     if extra["rank"] == 0:
         rank_new(s, slot)
     top_seek(s, slot)
-    id_insert(s, slot)
+    full_id_insert(s, slot)
     full_append(s, slot)
     if extra["expire_ts"] != 0 and extra["due"] == 0:
         due_insert(s, slot)

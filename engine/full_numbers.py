@@ -5,6 +5,8 @@ FULL_NEW = 1  # (symbol, row of the text id)
 FULL_REPLACE = 2  # (slot)
 FULL_RULE = 3  # (symbol)
 FULL_PHASE = 4  # (symbol)
+FULL_QUOTE = 5  # (symbol)
+FULL_LIMITS = 6  # (symbol)
 # Without.
 FULL_WITHOUT = 32  # from here on
 FULL_WORK = 32  # go on with the open work

@@ -267,6 +267,7 @@ def more_take(s, c, slot, symbol):
     extra["waits"] = STOP_NONE
     extra["rank"] = 0
     extra["linked"] = 0
+    extra["quoter"] = 0
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
     if flags & CommandFlag.HIDDEN.value or c["order_type"] == OrderType.PEG_MID:

@@ -113,8 +113,10 @@ def change_fits(s, c, slot):
     limited = kind == OrderType.LIMIT
     sliced = limited or kind == OrderType.STOP_LIMIT or kind == OrderType.TAKE_PROFIT_LIMIT
     waits = begins_waiting(s, slot)
+    quoted = more(s)[slot]["quoter"] != 0
     bad = (
-        (c["peak"] != 0 and (not sliced or is_hidden(s, slot) or row["tif"] == TimeInForce.IOC))
+        (quoted and (c["peak"] != 0 or c["min_qty"] != 0 or tif != row["tif"]))
+        or (c["peak"] != 0 and (not sliced or is_hidden(s, slot) or row["tif"] == TimeInForce.IOC))
         or (c["min_qty"] != 0 and (not limited or row["tif"] >= TimeInForce.AT_OPEN))
         or (c["px"] != 0 and kind == OrderType.MARKET)
         or (c["px"] != 0 and (kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT))

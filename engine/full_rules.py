@@ -18,8 +18,10 @@ from engine.full_numbers import (
     FULL_CANCEL,
     FULL_EXPIRE,
     FULL_INDICATE,
+    FULL_LIMITS,
     FULL_NEW,
     FULL_PHASE,
+    FULL_QUOTE,
     FULL_REPLACE,
     FULL_RULE,
     FULL_SETTLE,
@@ -31,6 +33,8 @@ from engine.full_pegged import is_peg
 from engine.full_pegs import peg_new, peg_replace
 from engine.full_pending import is_stop, stop_waits
 from engine.full_phases import phase_set
+from engine.full_protect import limits_set
+from engine.full_quotes import full_quote
 from engine.full_replace import full_replace
 from engine.full_settle import full_settle, full_work
 from engine.full_stop_replace import stop_replace
@@ -70,6 +74,10 @@ def full_command(s, c, what, a, b):
             full_touch(s, a)
     elif what == FULL_PHASE:
         code = phase_set(s, c, a)
+    elif what == FULL_QUOTE:
+        code = full_quote(s, c, a)
+    elif what == FULL_LIMITS:
+        code = limits_set(s, c, a)
     return code
 
 

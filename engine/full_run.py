@@ -32,17 +32,19 @@ from engine.full_match import (
     ENDED,
     WAITS,
     full_close,
+    full_id_insert,
     full_limit,
     full_rest,
     full_sweep,
     remainder_reason,
 )
-from engine.id_table import id_insert
+from engine.full_protect import protect_run
 from engine.jit import helper, subroutine
 from engine.matching import WORK_NONE, WORK_SWEEP, best_crosses, sweep_open
 from engine.records import InstrumentRule, Phase, Reason
 
-RUN_ORDER, RUN_JOINS = 1, 2  # RUN_OPEN: an order meets the book; others join the call it began
+# RUN_OPEN: an order meets the book; others join the call it began; quotes are pulled.
+RUN_ORDER, RUN_JOINS, RUN_PROTECTS = 1, 2, 3
 
 
 @helper
@@ -79,7 +81,7 @@ def run_sweep(s, slot, symbol):
     """The order meets the book on; returns False when the slice is full before its end."""
     found = full_sweep(s, slot)
     if found == WAITS:
-        id_insert(s, slot)
+        full_id_insert(s, slot)
         return False
     s[RUN_OPEN] = 0
     s[WORK_CURSOR] = 0
@@ -103,7 +105,11 @@ def full_run_on(s):
     if s[RUN_OPEN] == RUN_JOINS:
         if not joins_run(s, symbol):
             return False
-        s[RUN_OPEN] = 0
+    if rules(s)[symbol]["over"] != 0:
+        s[RUN_OPEN] = RUN_PROTECTS
+        if not protect_run(s, symbol):
+            return False
+    s[RUN_OPEN] = 0
     if s[RESIZE_TOTAL] != 0:
         resize_due(s, np.int64(s[WORK_ORDER]))
     if s[WORK_KIND] == WORK_SWEEP:

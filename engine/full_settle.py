@@ -31,15 +31,18 @@ from engine.full_calls import trades_now
 from engine.full_indicative import indicative_watch
 from engine.full_pegs import pegs_run
 from engine.full_phases import phase_run
+from engine.full_protect import protect_run
+from engine.full_quotes import quote_go
 from engine.full_run import full_run_on
 from engine.full_stops import waves_run
 from engine.jit import helper, subroutine
-from engine.matching import WORK_CALL, WORK_LIST, WORK_NONE, WORK_SETTLE
+from engine.matching import WORK_CALL, WORK_LIST, WORK_NONE, WORK_QUOTE, WORK_SETTLE
 
-STAGE_WAVES = 0  # stops are elected (engine/full_stops.py)
-STAGE_PEGS = 1  # pegs go where they belong (engine/full_pegs.py)
-STAGE_WAVES_AGAIN = 2  # no repricing behind them,
-STAGE_PARKS = 3  # but where a call has begun meanwhile no peg stays in the book
+STAGE_PROTECT = 0  # quotes filled too much in an uncross are pulled (engine/full_protect.py)
+STAGE_WAVES = 1  # stops are elected (engine/full_stops.py)
+STAGE_PEGS = 2  # pegs go where they belong (engine/full_pegs.py)
+STAGE_WAVES_AGAIN = 3  # no repricing behind them,
+STAGE_PARKS = 4  # but where a call has begun meanwhile no peg stays in the book
 
 
 @helper
@@ -54,6 +57,10 @@ def symbol_settle(s, symbol):
     """Bring one symbol to rest; returns False when the slice is full before."""
     if s[RUN_OPEN] and not full_run_on(s):
         return False
+    if s[SETTLE_STAGE] == STAGE_PROTECT:
+        if not protect_run(s, symbol):
+            return False
+        stage_over(s)
     if s[SETTLE_STAGE] == STAGE_WAVES:
         if not waves_run(s, symbol):
             return False
@@ -115,6 +122,8 @@ def full_work(s):
         phase_run(s)
     elif s[WORK_KIND] == WORK_LIST:
         list_run(s)
+    elif s[WORK_KIND] == WORK_QUOTE:
+        quote_go(s)
     elif not full_run_on(s):
         emit_continued(s, np.int64(s[WORK_COUNT]))
         s[WORK_COUNT] = 0

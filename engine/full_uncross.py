@@ -42,6 +42,7 @@ from engine.full_links import full_end, full_release, link_ended, link_moved
 from engine.full_match import is_hidden, slice_show
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
+from engine.quoters import quote_filled
 from engine.records import (
     QTY_LOTS_MAX,
     EventFlag,
@@ -158,6 +159,8 @@ def cross_fill(s, slot, qty):
     order["cum"] += qty
     px, trade_id = np.int64(calls(s)[symbol]["px"]), np.int64(symbols(s)[symbol]["trade_id"])
     emit_fill_cross(s, slot, (px, qty, trade_id, before, displayed))
+    if more(s)[slot]["quoter"] != 0:
+        quote_filled(s, slot, qty)
     if displayed and more(s)[slot]["shown"] == 0:
         slice_over(s, symbol, side, slot)
     if order["leaves"] == 0:

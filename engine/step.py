@@ -23,6 +23,7 @@ from engine.book_state import (
     IN_TS,
     NEXT_DEADLINE,
     OUT_POSITION,
+    RUN_OPEN,
     SETTLING,
     SLICE_START,
     TEMPLATE_LOT,
@@ -30,7 +31,6 @@ from engine.book_state import (
     TEMPLATE_TICK,
     TOUCHED,
     WORK_KIND,
-    WORK_ORDER,
     levels,
     orders,
     owner,
@@ -55,7 +55,14 @@ from engine.emit import (
     symbol_id_of,
 )  # fmt: skip
 from engine.full_entry import full_command, full_go
-from engine.full_numbers import FULL_ACTIVATE, FULL_NEW, FULL_REPLACE, FULL_SETTLE, FULL_WORK
+from engine.full_numbers import (
+    FULL_ACTIVATE,
+    FULL_NEW,
+    FULL_QUOTE,
+    FULL_REPLACE,
+    FULL_SETTLE,
+    FULL_WORK,
+)
 from engine.id_table import id_find, ids_settle, text_find
 from engine.image import image_run
 from engine.jit import helper, kernel, subroutine
@@ -76,6 +83,7 @@ from engine.matching import (
     WORK_IMAGE,
     WORK_LIST,
     WORK_NONE,
+    WORK_QUOTE,
     WORK_ROWS,
     WORK_SETTLE,
     WORK_SWEEP,
@@ -233,6 +241,17 @@ def step_bulk(s, c):
     return np.int64(0), symbol
 
 
+@helper
+def step_quote(s, c):
+    """QUOTE. Returns (reject code, symbol index)."""
+    symbol = symbol_find(s, c)
+    if symbol == 0:  # what a template gives has the plain rules
+        return np.int64(RejectCode.UNKNOWN_SYMBOL.value), symbol
+    if symbols(s)[symbol]["rules"] == RuleSet.PLAIN:
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), np.int64(0)
+    return full_command(s, c, FULL_QUOTE, symbol, np.int64(0)), symbol
+
+
 @subroutine
 def emit_retransmission(s, c, text_row):
     """Answer a client id seen before with the state of its live order."""
@@ -266,6 +285,8 @@ def step_client(s, c):
             code, symbol = step_target(s, c)
         elif kind == CommandKind.MASS_CANCEL or kind == CommandKind.QUERY_OPEN_ORDERS:
             code, symbol = step_bulk(s, c)
+        elif kind == CommandKind.QUOTE:
+            code, symbol = step_quote(s, c)
         else:
             code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if code == RETRANSMISSION:
@@ -279,7 +300,7 @@ def work_run(s):
     """Go on with the open work, if there is one."""
     kind = s[WORK_KIND]
     if kind == WORK_SWEEP:
-        if orders(s)[s[WORK_ORDER]]["flags"] & ORDER_FULL:
+        if s[RUN_OPEN] != 0:  # the order itself may be over, and its slot another's
             full_go(s, FULL_WORK, np.int64(0), np.int64(0))
         else:
             sweep_run(s)
@@ -289,7 +310,7 @@ def work_run(s):
         rows_run(s)
     elif kind == WORK_IMAGE:
         image_run(s)
-    elif kind == WORK_SETTLE or kind == WORK_CALL or kind == WORK_LIST:
+    elif kind == WORK_SETTLE or kind == WORK_CALL or kind == WORK_LIST or kind == WORK_QUOTE:
         full_go(s, FULL_WORK, np.int64(0), np.int64(0))
 
 

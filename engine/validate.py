@@ -217,6 +217,18 @@ def target_protocol_code(c):
 
 
 @helper
+def quote_protocol_code(c):
+    """1xx of QUOTE. Two orders cannot share one text id."""
+    if c["symbol_id"] == 0 and c["symbol"] == 0:
+        return np.int64(RejectCode.BAD_FIELD.value)
+    lowest = min(np.int64(c["px"]), np.int64(c["qty"]), np.int64(c["px2"]), np.int64(c["qty2"]))
+    unpriced = (c["qty"] != 0 and c["px"] == 0) or (c["qty2"] != 0 and c["px2"] == 0)
+    if lowest < 0 or unpriced:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    return np.int64(RejectCode.BAD_CLIENT_ID.value if has_text(c) else 0)
+
+
+@helper
 def protocol_code(c):
     """1xx of any client command."""
     kind = np.int64(c["kind"])
@@ -230,6 +242,8 @@ def protocol_code(c):
     elif kind == CommandKind.MASS_CANCEL:
         if np.int64(c["flags"]) & CommandFlag.BY_SIDE.value and c["side"] > 1:
             code = np.int64(RejectCode.BAD_FIELD.value)
+    elif kind == CommandKind.QUOTE:
+        code = quote_protocol_code(c)
     elif kind == CommandKind.QUERY_OPEN_ORDERS:
         if c["qty"] < 0 or c["qty"] > PAGE_ROWS_MAX:
             code = np.int64(RejectCode.OUT_OF_RANGE.value)

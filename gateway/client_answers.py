@@ -206,6 +206,29 @@ def of_mass(summaries: int, own: Callable[[Report], bool], row: type[Report] = C
     return takes
 
 
+def of_quote(number: int, own: Callable[[Report], bool]) -> Takes:
+    """Give what answers a quote: an answer for each side that was or is there, then how what enters
+    fares.
+    """
+    due, running = True, set[str]()
+
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        nonlocal due
+        if report is None or report.id != number or not own(report):
+            return False, False
+        if isinstance(report, Rejected):
+            return True, True
+        if due:
+            due = bool(report.raw.get("more"))
+            if not isinstance(report, Canceled) and not report.raw.get("kept"):
+                running.add(report.side)
+        elif isinstance(report, Booked | Expired | Canceled) or report.leaves == 0:
+            running.discard(report.side)
+        return True, not due and not running
+
+    return takes
+
+
 def raise_refusal(answer: Answer) -> None:
     """Raise what went wrong with a request, if anything did."""
     if answer.failure is not None:

@@ -42,6 +42,7 @@ from gateway.client_answers import (
     of_list,
     of_mark,
     of_mass,
+    of_quote,
     raise_refusal,
 )
 from gateway.client_errors import LoggedOut, NetworkError, ProtocolError, RingbookError
@@ -53,6 +54,7 @@ from gateway.client_reports import (
     InstrumentInfo,
     Logon,
     Order,
+    Quote,
     Rejected,
     Replaced,
     Report,
@@ -385,6 +387,23 @@ class ClientCore:
             }
         return line
 
+    def quote_line(
+        self,
+        symbol: str,
+        bid: Number | None = None,
+        bid_qty: Number | None = None,
+        ask: Number | None = None,
+        ask_qty: Number | None = None,
+        *,
+        tag: int | None = None,
+    ) -> Line:
+        """Give a quote as a line; takes the next client id."""
+        if self.ids != "integer":
+            raise ValueError("a quote is two orders: it needs a session with integer ids")
+        sides = {"bid": bid, "bid_qty": bid_qty, "ask": ask, "ask_qty": ask_qty}
+        stated = {key: number_text(value) for key, value in sides.items()}
+        return {"type": "quote", "symbol": symbol, **stated, "id": self.next_id(), "tag": tag}
+
     def _request(self, line: Line, takes: Takes) -> Request:
         if self.closed is not None and not self.suspended:
             raise self.closed
@@ -432,6 +451,12 @@ class ClientCore:
         raise_refusal(answer)
         by_leg = [[report for report in answer.reports if report.id == own] for own in ids]
         return [Order.of(reports) for reports in by_leg if reports]
+
+    def quote(self, line: Line) -> Conversation[Quote]:
+        """Enter, change or remove a quote (a line of `quote_line`)."""
+        answer = yield self._request(line, of_quote(line["id"], self.own))
+        raise_refusal(answer)
+        return Quote.of(answer.reports)
 
     def cancel(self, target: Line) -> Conversation[Order]:
         """Cancel one order (a line of `target_line`)."""

@@ -49,6 +49,8 @@ class Report:
     prevented: Decimal  # lost to orders of one's own account so far (Status)
     stp: str  # mode of a prevented self-trade,
     other_order_id: int  # and the order that was met
+    limit: Decimal | None  # of a protection (MmpFired)
+    window_ns: int
     raw: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
@@ -118,6 +120,12 @@ class Activated(Report):
     """The auction that the order waited for begins: it takes part now."""
 
 
+class MmpFired(Report):
+    """More than `limit` was filled on the account's quotes of the instrument within `window_ns`:
+    `qty`. The quotes are gone, and new ones are refused until the exchange arms the protection.
+    """
+
+
 class Status(Report):
     """Where an order stands."""
 
@@ -134,7 +142,7 @@ REPORT_TYPES: dict[str, type[Report]] = {
         Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Refreshed, Prevented,
         Triggered, Parked, Repriced, Activated, Status, Summary,
     )
-}  # fmt: skip
+} | {"mmp_fired": MmpFired}  # fmt: skip
 
 
 def decimal_of(value: Any) -> Decimal:
@@ -153,6 +161,7 @@ def report_of(line: dict[str, Any]) -> Report:
     """Make the report object of one decoded line."""
     get = line.get
     price, shown, peak, trigger = (get(key) for key in ("price", "shown", "peak", "trigger"))
+    limit = get("limit")
     kind = get("type", "")
     return REPORT_TYPES.get(kind, Report)(
         type=kind,
@@ -183,6 +192,8 @@ def report_of(line: dict[str, Any]) -> Report:
         prevented=decimal_of(get("prevented", 0)),
         stp=get("stp", ""),
         other_order_id=get("other_order_id", 0),
+        limit=None if limit is None else decimal_of(limit),
+        window_ns=get("window_ns", 0),
         raw=line,
     )
 
@@ -265,6 +276,30 @@ def _price_of(own: Sequence[Report], head: Report) -> Decimal | None:
         return head.price
     told = [r for r in own if isinstance(r, PRICE_TELLING) and r.price is not None]
     return told[-1].price if told else head.price
+
+
+@dataclass(slots=True)
+class Quote:
+    """Both sides of a quote as `quote` returns them; None: no order of that side was there, or is
+    now. A side that was removed is there once more, canceled.
+    """
+
+    symbol: str
+    bid: Order | None
+    ask: Order | None
+    reports: tuple[Report, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, reports: Sequence[Report]) -> "Quote":
+        """Read a quote from the reports that answer it."""
+        sides = {side: [r for r in reports if r.side == side] for side in ("buy", "sell")}
+        bid, ask = (Order.of(own) if own else None for own in sides.values())
+        return cls(reports[0].symbol, bid, ask, tuple(reports))
+
+    def follow(self, report: Report) -> "Quote":
+        """The quote after one more report of either side; the same after any other."""
+        bid = self.bid and self.bid.follow(report)
+        return Quote(self.symbol, bid, self.ask and self.ask.follow(report), self.reports)
 
 
 def _status_of(newest: Report) -> str:

@@ -22,9 +22,11 @@ from gateway.codec_tables import (
     CANCEL,
     CANONICAL,
     MASS_CANCEL,
+    QUOTE,
 )  # fmt: skip
 from gateway.directory import Directory
 from gateway.errors import Refusal
+from gateway.state import C_QTY, C_QTY2
 
 INT64_MAX = 2**63 - 1
 LEG_KEYS = ("leg1_", "leg2_", "leg3_")  # before the keys of one leg of a list
@@ -61,7 +63,8 @@ class Request:
     @property
     def is_cancel(self) -> bool:
         """Whether the request takes from the bucket of cancels."""
-        return self.type in (CANCEL, MASS_CANCEL)
+        empty = self.type == QUOTE and not (self.words.get(C_QTY) or self.words.get(C_QTY2))
+        return self.type in (CANCEL, MASS_CANCEL) or empty
 
 
 @dataclass(frozen=True)

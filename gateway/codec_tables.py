@@ -56,6 +56,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "distance_bps": ("distance_bps",),
     "stp": ("stp",),
     "expire_time": ("expire_time",),
+    "bid": ("bid", "bid_price"),
+    "bid_qty": ("bid_qty", "bid_quantity"),
+    "ask": ("ask", "ask_price"),
+    "ask_qty": ("ask_qty", "ask_quantity"),
     "tag": ("tag",),
     "account": ("account",),
     "token": ("token",),
@@ -95,11 +99,12 @@ STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_L
     17, 18, 19, 20, 21, 22
 )  # fmt: skip
 PEG_PRIMARY, PEG_MARKET, PEG_MID = 23, 24, 25
-OCO, OTO, OTOCO = 26, 27, 28
+QUOTE = 26
+OCO, OTO, OTOCO = 27, 28, 29
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
-    "mass_cancel": MASS_CANCEL,
+    "mass_cancel": MASS_CANCEL, "quote": QUOTE,
     "logon": LOGON, "logout": LOGOUT, "heartbeat": HEARTBEAT, "test_request": TEST_REQUEST,
     "order": ORDER,
     "open_orders": OPEN_ORDERS, "book": BOOK, "instruments": INSTRUMENTS, "limits": LIMITS,

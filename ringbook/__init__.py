@@ -58,6 +58,8 @@ _HOME |= dict.fromkeys(
         "Accepted",
         "Rejected",
         "Replaced",
+        "Quote",
+        "MmpFired",
         "Canceled",
         "Expired",
         "Booked",

@@ -33,6 +33,7 @@ DEFAULT_SIZES = {
     "symbols_max": 4,
     "sessions_max": 16,
     "text_ids_max": 16,
+    "quoters_max": 16,
     "max_walk": 100,
     "slice_events": 1000,
 }

@@ -25,6 +25,7 @@ from tests.model.book_model import Order
 from tests.model.checks_model import BLANK_COMMAND
 from tests.model.exchange_model import ExchangeModel
 from tests.model.flow import CENTRE, Fields, Flow, World, draw_world
+from tests.model.full import quotes
 from tests.model.full.book import FullBook
 from tests.model.full.order import DAY_NS, STOP_LIMITS, TAKE_PROFITS, FullOrder
 
@@ -49,7 +50,7 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | LISTS | {"budget"}  # what the kernels have
+FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | QUOTES | LISTS  # what the kernels have
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -136,7 +137,7 @@ class FullFlow(Flow):
             return self._list(book)
         if open_one and self.has("quotes", 0.08):
             return self._quote(book)
-        if self.has("quotes", 0.01):
+        if self.has("quotes", 0.015):
             return supervisor | self._limits(book)
         if self.has("algorithms", 0.025):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing()
@@ -273,16 +274,27 @@ class FullFlow(Flow):
         return fields | self._rest_tif()
 
     def _quote(self, book: FullBook) -> Fields:
+        rng = self.rng
         session, fields = self._who()
         bid, ask = self._price(book, 0), self._price(book, 1)
+        if rng.random() < 0.6:
+            ask = bid + rng.randint(1, 4)
+        live = quotes.live_quote(self.model, book, fields["account"])
+        if live and rng.random() < 0.4:  # the same prices once more
+            bid, ask = (live[side].px if side in live else px for side, px in ((0, bid), (1, ask)))
+        one, other = self._pick((0, 1, 2, 2)), self._pick((0, 1, 2, 2))
         fields.update(
             kind=int(CommandKind.QUOTE),
-            symbol_id=book.symbol_id,
-            px=self._often(bid, 0),
+            symbol_id=self._often(book.symbol_id, *self.model.books, 99),
+            px=self._often(bid, 0, book.px_max + 1),
             px2=self._often(ask, bid),
-            qty=self._often(self.rng.randint(1, self.world.qty_max), 0),
-            qty2=self._often(self.rng.randint(1, self.world.qty_max), 0),
+            qty=rng.randint(1, self.world.qty_max) * (one > 0),
+            qty2=rng.randint(1, self.world.qty_max) * (other > 0),
             client_order_id=self._client_id(session),
+            tag=self._pick((0, 0, 7)),
+            stp=self._often(0, 0, 0, 2),
+            flags=self._often(0, 0, 0, int(CommandFlag.POST_ONLY), int(CommandFlag.TEXT_ID)),
+            text=self._often(b"", b"", b"a quote"),
         )
         return BLANK_COMMAND | fields | {"in_ts": max(self.now, 0)}
 
@@ -315,8 +327,9 @@ class FullFlow(Flow):
         return {
             "kind": int(CommandKind.SET_LIMITS),
             "account": self._often(self.rng.randint(1, self.world.accounts), 0),
-            "qty": self._often(self.rng.randint(1, 4), 0, -1),
-            "amount": self._often(10**9, 1000, 0),
+            "qty": self._often(self.rng.randint(1, 4 + self.world.qty_max), 0, -1),
+            "amount": self._often(10**9, 1000, self.rng.randint(1, 5000), 0, 2**61),
+            "order_type": self._often(0, 1),
         }
 
     def _trigger(self, book: FullBook) -> int:

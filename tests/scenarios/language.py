@@ -20,6 +20,7 @@ SIZES = {
     "symbols": "symbols_max",
     "sessions": "sessions_max",
     "texts": "text_ids_max",
+    "quoters": "quoters_max",
     "walk": "max_walk",
     "slice": "slice_events",
 }

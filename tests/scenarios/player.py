@@ -45,6 +45,8 @@ SHARED = EventFlag.NON_FIFO | EventFlag.PRINTABLE
 MARKS = {
     "top": (EventFlag.TOP, True),
     "not-top": (EventFlag.TOP, False),
+    "more": (EventFlag.MORE, True),
+    "not-more": (EventFlag.MORE, False),
     "shared": (SHARED, True),
     "not-shared": (SHARED, False),
 }
@@ -95,6 +97,7 @@ ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
     "rule": CommandKind.SET_RULE,
+    "protect": CommandKind.SET_LIMITS,
     "phase": CommandKind.SET_PHASE,
     "feed": CommandKind.FEED_STATE,
     "time": CommandKind.TIME,
@@ -106,6 +109,7 @@ VERBS = {
     "sell": CommandKind.NEW,
     "cancel": CommandKind.CANCEL,
     "replace": CommandKind.REPLACE,
+    "quote": CommandKind.QUOTE,
     "mass-cancel": CommandKind.MASS_CANCEL,
     "status": CommandKind.QUERY_ORDER,
     "open-orders": CommandKind.QUERY_OPEN_ORDERS,
@@ -199,7 +203,8 @@ class Player:
         names = label.split(",") if "," in label else [label] * len(accepted)
         for name, event in zip(names, accepted, strict=False):
             if name:
-                self.labels[name] = event["order_id"] >> SLOT_BITS
+                side = "ba"[event["side"]] if command["kind"] == CommandKind.QUOTE else ""
+                self.labels[name + side] = event["order_id"] >> SLOT_BITS
         for event in events:
             if event["kind"] == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_OPENED:
                 name = event["text"].decode()
@@ -255,6 +260,9 @@ class Player:
         elif verb == "phase":
             fields |= {"symbol": pack_name(rest[2] if "on" in rest else self.symbols[0])}
             fields["order_type"] = int(Phase[rest[0].upper()])
+        elif verb == "protect":
+            fields |= {"symbol": pack_name(self.symbols[0]), "qty": int(rest[1])}
+            fields |= {"account": ord(rest[0]) - ord("A") + 1, "amount": int((*rest, 0, 0)[3])}
         elif verb == "feed":
             options = dict(zip(rest[1::2], rest[2::2], strict=True))
             fields["order_type"] = ord(rest[0])
@@ -278,7 +286,9 @@ class Player:
         if kind == CommandKind.SESSION_OPEN:
             return fields | {"logon": logon + 1, "text": name.encode()}
         fields |= {"session": slot, "logon": logon}
-        if kind == CommandKind.NEW:
+        if kind == CommandKind.QUOTE:
+            fields["symbol"] = pack_name(self.symbols[0])
+        elif kind == CommandKind.NEW:
             fields |= {"side": int(verb == "sell"), "order_type": int(OrderType.LIMIT)}
             fields["symbol"] = pack_name(self.symbols[0])
         elif kind == CommandKind.REPLACE:
@@ -291,7 +301,7 @@ class Player:
         for word in rest:
             if word == "on":
                 command["symbol"] = pack_name(next(rest))
-                if command["kind"] != CommandKind.NEW:
+                if command["kind"] not in (CommandKind.NEW, CommandKind.QUOTE):
                     command["flags"] |= int(CommandFlag.BY_SYMBOL)
             elif word == "after":
                 command["order_id"] = self.labels[next(rest)] << SLOT_BITS
@@ -318,6 +328,10 @@ class Player:
             command[NUMBERS[name]] = int(value)
             if name == "until":
                 command["tif"] = int(TimeInForce.GTD)
+        elif word.startswith(("bid=", "ask=")):
+            names = ("qty", "px") if word.startswith("bid") else ("qty2", "px2")
+            numbers = (int(number or 0) for number in word[4:].partition("@")[::2])
+            command.update(zip(names, numbers, strict=True))
         elif word.startswith("budget="):
             command["order_type"] = int(OrderType.BUDGET)
             command["amount"] = int(Decimal(word[7:]) * 10**9)

@@ -51,8 +51,9 @@ from engine.link_check import leg_slots, link_columns, link_faults
 from engine.pegs_check import peg_column, peg_faults, peg_slots
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
 from engine.quoter_check import quoted_slots, quoter_faults, quoter_words
-from engine.records import InstrumentRule, Phase, RuleSet
+from engine.records import Algorithm, InstrumentRule, OrderType, Phase, RuleSet, TimeInForce
 
+STOP_MARKETS = (OrderType.STOP, OrderType.TAKE_PROFIT, OrderType.TRAILING_STOP)
 CALLS = (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.VOLATILITY_CALL, Phase.CLOSING_CALL)
 
 
@@ -180,6 +181,10 @@ def _digest_pegs(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     return np.concatenate([count, _digest_orders(state, slots, full=True)])
 
 
+def _digest_batches(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    return np.array([state.calls[symbol]["cross_at"]], np.int64)
+
+
 def _digest_phases(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     # References and what limits the phases, then parked orders, then market orders of the call.
     row, terms = state.calls[symbol], state.symbols[symbol]
@@ -218,7 +223,7 @@ def _digest_quotes(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
 def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     book, slots = state.rules[symbol], stop_slots(state, symbol)
     # In continuous trading the range is cleared before it is looked at again.
-    kept = int(state.symbols[symbol]["phase"] != Phase.CONTINUOUS)
+    kept = int(not _trades_now(state, symbol))
     head = [int(book["wave_low"]) * kept, int(book["wave_high"]) * kept, len(slots)]
     columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
     return np.concatenate([np.array(head, np.int64), np.column_stack(columns).reshape(-1)])
@@ -226,6 +231,7 @@ def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
 
 # Behind the orders of a full book, in the alphabetical order of the parts of the rules.
 _DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
+    _digest_batches,
     _digest_legs,
     _digest_pegs,
     _digest_phases,
@@ -233,6 +239,29 @@ _DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] =
     _digest_shares,
     _digest_stops,
 )
+
+
+def _in_batch(state: ShardState, symbol: int) -> bool:
+    # Orders wait for the crosses of a batch mode.
+    algorithm = state.rules[symbol]["rule"][InstrumentRule.ALGORITHM]
+    continuous = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
+    return bool(continuous and algorithm >= Algorithm.BATCH_AUCTION)
+
+
+def _trades_now(state: ShardState, symbol: int) -> bool:
+    continuous = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
+    return bool(continuous) and not _in_batch(state, symbol)
+
+
+def _collects(state: ShardState, symbol: int) -> bool:
+    return int(state.symbols[symbol]["phase"]) in CALLS or _in_batch(state, symbol)
+
+
+def _guests(state: ShardState, symbol: int) -> int:
+    # Orders in levels that live for one cross only.
+    rows = state.orders[np.concatenate([order_slots(state, symbol, side) for side in (0, 1)])]
+    brief = ~np.isin(rows["tif"], (TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD))
+    return int((brief | np.isin(rows["order_type"], STOP_MARKETS)).sum()) if len(rows) else 0
 
 
 def _require(condition: bool, invariant: str, where: str) -> None:
@@ -261,7 +290,7 @@ def check_state(state: ShardState) -> None:
             resting, levels, nodes = resting + rows, levels + level_count, nodes + node_count
             level = int(state.sides[symbol * 2 + side]["best"])
             best[side] = int(state.levels[level]["px"]) if level >= 0 else 0
-        trades = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
+        trades = _trades_now(state, symbol)
         _require(
             not trades or not (best[0] and best[1]) or best[0] < best[1],
             "I1 not crossed",
@@ -316,8 +345,11 @@ def _check_waiting(state: ShardState, symbol: int) -> int:
     faults = peg_faults(state, symbol)
     _require(not faults, "I9 pegs", f"symbol {symbol}: {faults[:3]}")
     watched = int(state.rules[symbol]["watched"])
+    collects = _collects(state, symbol)
+    full = state.symbols[symbol]["rules"] == RuleSet.FULL
+    guests = _guests(state, symbol) if full else 0
+    _require(guests == int(state.calls[symbol]["guests"]), "I9 guests", f"symbol {symbol}")
     watchers = len(slots) + len(peg_slots(state, symbol))
-    collects = int(state.symbols[symbol]["phase"]) in CALLS
     _require(watched == watchers + collects, "I9 watched", f"symbol {symbol}: {watched}")
     return len(slots)
 
@@ -503,11 +535,13 @@ def _check_deadlines(state: ShardState, expiries: list[int]) -> None:
     _require(bool((armed["dead_man"] != 0).all()), "deadline", "armed without a dead-man time")
     pending = [int(v) for name in ("dead_man_at", "close_at") for v in waits[name] if v != 0]
     pending += expiries
-    told = state.calls["indicative_at"]
+    told = np.concatenate([state.calls[name] for name in ("indicative_at", "cross_at")])
     pending += told[told != 0].tolist()
     _require(
         int((told != 0).sum()) == int(state.hdr[TIMED_SYMBOLS]), "deadline", "symbols that wait"
     )
+    for symbol in np.flatnonzero(state.calls["cross_at"]).tolist():
+        _require(_in_batch(state, symbol), "deadline", f"a cross of symbol {symbol}")
     bound = int(state.hdr[NEXT_DEADLINE])
     _require(not pending or 0 < bound <= min(pending), "deadline", f"the next is not {bound}")
 

@@ -239,7 +239,10 @@ CALL = np.dtype(
         ("trades", "<i8"),  # trade_id as it began
         ("old_ref", "<i8"),
         ("old_extensions", "<i8"),
-        ("reserved", "<i8", (4,)),
+        ("cross_at", "<i8"),  # batch modes: the next cross, 0: nothing waits for one
+        ("once", "<i8"),  # the cross under way is that of a batch mode: one, and no more
+        ("algorithm", "<i8"),  # that comes behind it, + 1; 0: it stays
+        ("guests", "<i8"),  # orders in levels that cannot rest: the next cross is their last
     ],
     align=True,
 )

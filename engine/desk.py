@@ -48,10 +48,10 @@ from engine.full_entry import full_command, full_go
 from engine.full_numbers import (
     FULL_ACTIVATE,
     FULL_EXPIRE,
-    FULL_INDICATE,
     FULL_LIMITS,
     FULL_PHASE,
     FULL_RULE,
+    FULL_TIMED,
 )
 from engine.id_table import texts_forget
 from engine.image import image_open
@@ -199,8 +199,8 @@ def deadline_fire(s, slot):
 @subroutine
 def time_run(s, slot, order_id, pause):
     """TIME: let one thing happen if it is due now: the order expires, or a deadline of the session
-    `slot` fires; neither named: whatever is due first, an indicative price too. Or move the
-    deadlines of all sessions by a pause: then nothing happens.
+    `slot` fires; neither named: whatever is due first, a cross of a batch mode or an indicative
+    price too. Or move the deadlines of all sessions by a pause: then nothing happens.
     """
     now = np.int64(s[IN_TS])
     if pause != 0:
@@ -210,7 +210,7 @@ def time_run(s, slot, order_id, pause):
     if slot == 0 and order_id == 0:
         found, order_id, symbol = deadline_find(s, now)
     if symbol != 0:
-        full_go(s, FULL_INDICATE, symbol, np.int64(0))
+        full_go(s, FULL_TIMED, symbol, np.int64(0))
     elif order_id != 0:
         order = order_id & SLOT_MASK
         if due_now(s, order, now) and orders(s)[order]["order_id"] == order_id:

@@ -32,12 +32,12 @@ from engine.book_state import (
     symbols,
 )
 from engine.emit import event_order
-from engine.full_bands import reference_roll
+from engine.full_bands import reference_roll, static_limit
 from engine.full_begin import BEGIN_UNIT, begin_later, list_open
 from engine.full_book import full_touch
-from engine.full_calls import trades_now
 from engine.full_links import full_leave, linked, live_slot, sibling_of
 from engine.full_match import full_dry_run, level_missing, limit_or_any
+from engine.full_modes import in_batch, trades_now
 from engine.full_orders import (
     BEGIN_MISSED,
     BEGIN_RUN,
@@ -210,11 +210,14 @@ def slide_code(s, slot):
 
 @helper
 def live_px_code(s, slot):
-    """502, 503 of a leg that goes live, and the limit it takes from the book."""
+    """309, 502, 503 of a leg that goes live, and the limit it takes from the book."""
     row = orders(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
     if not trades_now(s, symbol):
-        return np.int64(0)
+        if row["order_type"] == OrderType.MARKET:  # a batch mode: it reserves as at entry
+            row["px"] = static_limit(s, symbol, side)
+        missing = row["order_type"] == OrderType.MARKET and row["px"] == 0
+        return np.int64(RejectCode.NO_BAND.value if missing else 0)
     if np.int64(row["flags"]) & ORDER_POST_ONLY:
         return slide_code(s, slot)
     if row["order_type"] == OrderType.MARKET:
@@ -248,14 +251,17 @@ def live_code(s, slot):
     code = phase_code_entry(s, np.int64(row["symbol"]), kind, tif, at_once)
     if code != 0 or is_stop(kind):
         return code, run
+    immediate = tif == TimeInForce.IOC or tif == TimeInForce.FOK
+    batch = in_batch(s, np.int64(row["symbol"]))
+    if batch and (at_once or tif == TimeInForce.FOK or linked(s, slot) & LINKED_PROTECTED):
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), run
     code = live_px_code(s, slot)
     if code != 0:
         return code, run
     found = live_offer(s, slot)
     if tif == TimeInForce.FOK and found == RejectCode.FOK_UNFILLED:
         return found, run
-    rests = kind == OrderType.LIMIT and tif != TimeInForce.IOC and tif != TimeInForce.FOK
-    if rests and level_missing(s, row):
+    if kind == OrderType.LIMIT and (batch or not immediate) and level_missing(s, row):
         return np.int64(RejectCode.LEVELS_FULL.value), run
     if found == RejectCode.WALK_TOO_LONG:
         return found, run

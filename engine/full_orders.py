@@ -30,12 +30,13 @@ from engine.full_aside import park_new
 from engine.full_bands import static_code, static_limit
 from engine.full_book import full_touch
 from engine.full_budget import full_afford, full_cost_code
-from engine.full_calls import joins_now, trades_now
+from engine.full_calls import joins_now
 from engine.full_emit import full_emit_accepted
 from engine.full_links import full_end, full_expire
 from engine.full_match import full_dry_run, limit_or_any
+from engine.full_modes import in_batch, trades_now
 from engine.full_pegged import is_peg
-from engine.full_pending import STOP_NONE, is_trailing
+from engine.full_pending import STOP_NONE, is_stop, is_trailing
 from engine.full_phases import auction_code, phase_code
 from engine.full_rounds import level_crowded
 from engine.full_run import full_start
@@ -57,6 +58,7 @@ from engine.records import (
 
 DAY_NS = 86_400 * 10**9
 BEGIN_RUN, BEGIN_MISSED, BEGIN_PARK = range(3)  # how an accepted order enters
+AT_ONCE_FLAGS = int(CommandFlag.POST_ONLY | CommandFlag.PROTECTED)  # not in a batch mode
 
 
 @helper
@@ -83,13 +85,20 @@ def slid_px(s, symbol, side, px):
 
 
 @helper
+def reserves(s, c, symbol):
+    """Whether it is a market order that takes part in a call or batch: at the static band."""
+    waits = c["tif"] >= TimeInForce.AT_OPEN or in_batch(s, symbol)
+    return c["order_type"] == OrderType.MARKET and waits
+
+
+@helper
 def entry_px(s, c, symbol):
     """Limit price the order will have: as stated, derived, or 0 for market. A market order of a
     call reserves at the static band.
     """
     side, px = np.int64(c["side"]), np.int64(c["px"])
     flags, best = np.int64(c["flags"]), best_opposite(s, symbol, side)
-    if c["order_type"] == OrderType.MARKET and c["tif"] >= TimeInForce.AT_OPEN:
+    if reserves(s, c, symbol):
         px = static_limit(s, symbol, side)
     elif c["order_type"] == OrderType.MARKET_TO_LIMIT:
         px = best
@@ -120,7 +129,7 @@ def parts_code(s, symbol, qty, peak):
 def band_code(s, c, symbol):
     """308, 309 of NEW."""
     side = np.int64(c["side"])
-    if c["order_type"] == OrderType.MARKET and c["tif"] >= TimeInForce.AT_OPEN:
+    if reserves(s, c, symbol):
         missing = static_limit(s, symbol, side) == 0
         return np.int64(RejectCode.NO_BAND.value if missing else 0)
     return static_code(s, symbol, side, np.int64(c["px"]))
@@ -154,19 +163,39 @@ def can_rest(c):
 
 
 @helper
-def instrument_code(s, c, symbol):
-    """3xx of NEW, in order of code."""
-    code = phase_code(s, c, symbol)
-    if code != 0:
-        return code
-    tif, flags = np.int64(c["tif"]), np.int64(c["flags"])
+def fits_batch(c):
+    """Whether the new order may wait for a cross of a batch mode."""
+    kind = np.int64(c["order_type"])
+    waits = kind == OrderType.LIMIT or kind == OrderType.MARKET or is_stop(kind)
+    at_once = c["min_qty"] != 0 or np.int64(c["flags"]) & AT_ONCE_FLAGS != 0
+    return waits and not at_once and c["tif"] != TimeInForce.FOK
+
+
+@helper
+def support_code(s, c, symbol):
+    """304 of NEW."""
+    flags = np.int64(c["flags"])
     unprotected = (
         rule_of(s, symbol, InstrumentRule.PROTECTION) == 0
         and flags & CommandFlag.PROTECTED.value != 0
     )
     spends = c["order_type"] == OrderType.BUDGET and stp_of(s, c, symbol) >= SelfTrade.DECREMENT
-    if flags & CommandFlag.REDUCE_ONLY.value or unprotected or spends:
+    impatient = in_batch(s, symbol) and not fits_batch(c)
+    reduces = flags & CommandFlag.REDUCE_ONLY.value != 0
+    if reduces or unprotected or spends or impatient:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
+    return np.int64(0)
+
+
+@helper
+def instrument_code(s, c, symbol):
+    """3xx of NEW, in order of code."""
+    code = phase_code(s, c, symbol)
+    if code == 0:
+        code = support_code(s, c, symbol)
+    if code != 0:
+        return code
+    tif = np.int64(c["tif"])
     code = auction_code(s, symbol, tif)
     if code == 0:
         code = band_code(s, c, symbol)
@@ -233,12 +262,15 @@ def spend_code(s, c, symbol):
 
 @helper
 def capacity_code(s, c, symbol, px, waits, promised):
-    """9xx of NEW but 904. One that waits for its call looks for a level then."""
+    """9xx of NEW but 904. One that waits for its call looks for a level then. In a batch mode an
+    immediate order rests too.
+    """
     if s[ORDERS_FREE] <= promised:
         return np.int64(RejectCode.ORDERS_FULL.value)
     side_index = symbol * 2 + np.int64(c["side"])
     full = s[LEVELS_USED] >= s[LEVELS_CAPACITY]
-    if full and not waits and can_rest(c) and level_find(s, side_index, px) < 0:
+    rests = can_rest(c) or (c["order_type"] == OrderType.LIMIT and in_batch(s, symbol))
+    if full and not waits and rests and level_find(s, side_index, px) < 0:
         return np.int64(RejectCode.LEVELS_FULL.value)
     return np.int64(0)
 

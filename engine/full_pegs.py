@@ -33,8 +33,8 @@ from engine.book_state import (
 from engine.emit import event_order, event_public
 from engine.full_aside import aside_join, aside_leave, rank_new
 from engine.full_book import full_remove, full_touch
-from engine.full_calls import trades_now
 from engine.full_emit import order_total, replaced_open
+from engine.full_modes import trades_now
 from engine.full_orders import (
     best_opposite,
     full_cancel,

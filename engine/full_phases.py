@@ -2,7 +2,9 @@
 
 Hot for instruments with RuleSet.FULL in what a new order asks, else rare. SET_PHASE is a work of
 its own (WORK_CALL), because leaving a call may be long: the uncross (engine/full_uncross.py), then
-PHASE and those who join (engine/full_calls.py).
+PHASE and those who join (engine/full_calls.py). The same work without a phase behind it (CALL.to is
+0) is a cross of a batch mode whose time has come, or the uncross before a batch mode is left
+(engine/full_switch.py).
 """
 
 import numpy as np
@@ -18,9 +20,11 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued
 from engine.full_bands import emit_band, outside_static
+from engine.full_batches import algorithm_take
 from engine.full_book import full_touch
-from engine.full_calls import joins_run, phase_begin, phase_calls, phase_of
+from engine.full_calls import joins_run, phase_begin
 from engine.full_cross import cross_find
+from engine.full_modes import phase_calls, phase_of
 from engine.full_uncross import (
     STAGE_ENDS,
     STAGE_ENTERS,
@@ -161,6 +165,11 @@ def change_run(s, symbol):
         if not leave_run(s, symbol):
             return False
         row["stage"] = STAGE_ENTERS
+    if row["to"] == 0:
+        row["stage"] = STAGE_NONE
+        if row["algorithm"] != 0:
+            algorithm_take(s, symbol, np.int64(row["algorithm"]) - 1)
+        return True
     if row["stage"] == STAGE_ENTERS:
         phase_enter(s, symbol)
     if not joins_run(s, symbol):
@@ -182,6 +191,22 @@ def phase_run(s):
 
 
 @subroutine
+def change_open(s, symbol, to, algorithm):
+    """Leaving a call, or changing what is not one, becomes the open work and begins. Behind it
+    comes the phase `to`, or (0) the same; and, - 1, a new algorithm, or (0) the same.
+    """
+    row = calls(s)[symbol]
+    row["to"] = to
+    row["algorithm"] = algorithm
+    if s[WORK_KIND] != WORK_NONE:
+        s[FATAL] = FATAL_SECOND_WORK
+    s[WORK_KIND] = WORK_CALL
+    s[WORK_SYMBOL] = symbol
+    s[WORK_COUNT] = 0
+    phase_run(s)
+
+
+@subroutine
 def phase_set(s, c, symbol):
     """SET_PHASE: `order_type` is the new phase, `expire_ts` until when (told, not acted upon).
     Returns the reject code.
@@ -199,13 +224,7 @@ def phase_set(s, c, symbol):
             row["stage"] = STAGE_NONE
             emit_band(s, symbol)
             return code
-        leave_open(s, symbol)
-    row["to"] = new
+        leave_open(s, symbol, False)
     row["until"] = c["expire_ts"]
-    if s[WORK_KIND] != WORK_NONE:
-        s[FATAL] = FATAL_SECOND_WORK
-    s[WORK_KIND] = WORK_CALL
-    s[WORK_SYMBOL] = symbol
-    s[WORK_COUNT] = 0
-    phase_run(s)
+    change_open(s, symbol, new, np.int64(0))
     return code

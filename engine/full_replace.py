@@ -29,7 +29,6 @@ from engine.emit import event_public, symbol_id_of
 from engine.full_aside import aside_join, aside_leave, is_aside, rank_new
 from engine.full_bands import static_code
 from engine.full_book import full_remove, full_shrink, full_touch
-from engine.full_calls import trades_now
 from engine.full_emit import order_total, replaced_open
 from engine.full_links import (
     full_expire,
@@ -45,6 +44,7 @@ from engine.full_match import (
     limit_or_any,
     place_crowded,
 )
+from engine.full_modes import in_batch, trades_now
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
 from engine.full_pegged import stated_px
 from engine.full_pending import is_stop, is_trailing, stop_waits
@@ -200,7 +200,8 @@ def change_code(s, c, slot, total):
     code = change_phase_code(s, c, slot, total)
     if code != 0:
         return code
-    if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0:
+    at_once = c["min_qty"] != 0 and in_batch(s, symbol)
+    if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0 or at_once:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if c["px"] != 0 and np.int64(c["px"]) != stated_px(s, slot):
         code = static_code(s, symbol, np.int64(row["side"]), np.int64(c["px"]))

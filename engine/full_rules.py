@@ -9,15 +9,12 @@ import numpy as np
 
 from engine.book_state import TABLE_WORDS, orders
 from engine.full_bands import reference_roll
-from engine.full_book import full_touch
-from engine.full_indicative import indicative_tell
 from engine.full_links import leg_waits
 from engine.full_lists import legs_activate, list_new
 from engine.full_numbers import (
     FULL_ACTIVATE,
     FULL_CANCEL,
     FULL_EXPIRE,
-    FULL_INDICATE,
     FULL_LIMITS,
     FULL_NEW,
     FULL_PHASE,
@@ -25,6 +22,7 @@ from engine.full_numbers import (
     FULL_REPLACE,
     FULL_RULE,
     FULL_SETTLE,
+    FULL_TIMED,
     FULL_WITHOUT,
     FULL_WORK,
 )
@@ -39,7 +37,7 @@ from engine.full_replace import full_replace
 from engine.full_settle import full_settle, full_work
 from engine.full_stop_replace import stop_replace
 from engine.full_stops import stop_new
-from engine.instrument_rules import full_rule
+from engine.full_switch import rule_change, timed_run
 from engine.jit import helper, load_libraries, register_warmup
 from engine.jit_library import library, record_at, words_at
 from engine.records import COMMAND
@@ -69,9 +67,7 @@ def full_command(s, c, what, a, b):
         else:
             code = full_replace(s, c, a)
     elif what == FULL_RULE:
-        code = full_rule(s, c, a)
-        if code == 0:
-            full_touch(s, a)
+        code = rule_change(s, c, a)
     elif what == FULL_PHASE:
         code = phase_set(s, c, a)
     elif what == FULL_QUOTE:
@@ -94,8 +90,9 @@ def full_go(s, what, a, b):
         order_expire(s, a)
     elif what == FULL_SETTLE:
         full_settle(s)
-    elif what == FULL_INDICATE:
-        indicative_tell(s, a)
+    elif what == FULL_TIMED:
+        reference_roll(s, a)
+        timed_run(s, a)
     elif what == FULL_ACTIVATE:
         legs_activate(s)
     return np.int64(0)

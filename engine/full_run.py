@@ -25,7 +25,7 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued
 from engine.full_book import full_touch
-from engine.full_calls import call_rest, joins_run, phase_begin, trades_now
+from engine.full_calls import call_rest, joins_run, phase_begin
 from engine.full_links import full_expire, full_release, resize_due
 from engine.full_match import (
     BREACH,
@@ -38,6 +38,7 @@ from engine.full_match import (
     full_sweep,
     remainder_reason,
 )
+from engine.full_modes import trades_now
 from engine.full_protect import protect_run
 from engine.jit import helper, subroutine
 from engine.matching import WORK_NONE, WORK_SWEEP, best_crosses, sweep_open

@@ -26,9 +26,10 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
+from engine.full_batches import balance_run, batch_watch
 from engine.full_begin import list_run
-from engine.full_calls import trades_now
 from engine.full_indicative import indicative_watch
+from engine.full_modes import trades_now
 from engine.full_pegs import pegs_run
 from engine.full_phases import phase_run
 from engine.full_protect import protect_run
@@ -39,10 +40,12 @@ from engine.jit import helper, subroutine
 from engine.matching import WORK_CALL, WORK_LIST, WORK_NONE, WORK_QUOTE, WORK_SETTLE
 
 STAGE_PROTECT = 0  # quotes filled too much in an uncross are pulled (engine/full_protect.py)
-STAGE_WAVES = 1  # stops are elected (engine/full_stops.py)
-STAGE_PEGS = 2  # pegs go where they belong (engine/full_pegs.py)
-STAGE_WAVES_AGAIN = 3  # no repricing behind them,
-STAGE_PARKS = 4  # but where a call has begun meanwhile no peg stays in the book
+STAGE_BALANCE = 1  # a balanced batch crosses (engine/full_batches.py)
+STAGE_PROTECT_AGAIN = 2
+STAGE_WAVES = 3  # stops are elected (engine/full_stops.py)
+STAGE_PEGS = 4  # pegs go where they belong (engine/full_pegs.py)
+STAGE_WAVES_AGAIN = 5  # no repricing behind them,
+STAGE_PARKS = 6  # but where a call has begun meanwhile no peg stays in the book
 
 
 @helper
@@ -53,31 +56,28 @@ def stage_over(s):
 
 
 @helper
+def stage_run(s, symbol, stage):
+    """Run a stage; returns False when the slice is full before its end."""
+    if stage == STAGE_PROTECT or stage == STAGE_PROTECT_AGAIN:
+        return protect_run(s, symbol)
+    if stage == STAGE_BALANCE:
+        return balance_run(s, symbol)
+    if stage == STAGE_WAVES or stage == STAGE_WAVES_AGAIN:
+        return waves_run(s, symbol)
+    return (stage == STAGE_PARKS and trades_now(s, symbol)) or pegs_run(s, symbol)
+
+
+@helper
 def symbol_settle(s, symbol):
     """Bring one symbol to rest; returns False when the slice is full before."""
     if s[RUN_OPEN] and not full_run_on(s):
         return False
-    if s[SETTLE_STAGE] == STAGE_PROTECT:
-        if not protect_run(s, symbol):
-            return False
-        stage_over(s)
-    if s[SETTLE_STAGE] == STAGE_WAVES:
-        if not waves_run(s, symbol):
-            return False
-        stage_over(s)
-    if s[SETTLE_STAGE] == STAGE_PEGS:
-        if not pegs_run(s, symbol):
-            return False
-        stage_over(s)
-    if s[SETTLE_STAGE] == STAGE_WAVES_AGAIN:
-        if not waves_run(s, symbol):
-            return False
-        stage_over(s)
-    if s[SETTLE_STAGE] == STAGE_PARKS:
-        if not trades_now(s, symbol) and not pegs_run(s, symbol):
+    while s[SETTLE_STAGE] <= STAGE_PARKS:
+        if not stage_run(s, symbol, np.int64(s[SETTLE_STAGE])):
             return False
         stage_over(s)
     reference_roll(s, symbol)
+    batch_watch(s, symbol)
     indicative_watch(s, symbol)
     return True
 

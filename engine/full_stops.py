@@ -21,6 +21,7 @@ from engine.book_state import (
     ORDERS_FREE,
     SETTLE_INDEX,
     WORK_COUNT,
+    calls,
     levels,
     more,
     orders,
@@ -30,11 +31,12 @@ from engine.book_state import (
     sides,
     symbols,
 )
+from engine.full_bands import static_limit
 from engine.full_book import full_touch
-from engine.full_calls import trades_now
 from engine.full_emit import full_emit_triggered
 from engine.full_links import link_moved
 from engine.full_match import full_fail
+from engine.full_modes import in_batch, trades_now
 from engine.full_orders import (
     instrument_code,
     may_make,
@@ -190,8 +192,9 @@ def stop_new(s, c, symbol, text_row):
 # -------------------------------------------------------------------------------------------- waves
 @helper
 def elects(s, symbol):
-    """Whether stops of the symbol may be triggered now."""
-    return trades_now(s, symbol)
+    """Whether stops of the symbol may be triggered now: in a batch mode behind a cross only."""
+    crossed = calls(s)[symbol]["traded"] != 0 and in_batch(s, symbol)
+    return crossed or trades_now(s, symbol)
 
 
 @helper
@@ -323,9 +326,15 @@ def fired_px(s, slot):
 
 @helper
 def fired_code(s, slot):
-    """502 of a post-only order, judged when it is triggered; a sliding one gets its price."""
+    """502 of a post-only order, judged when it is triggered; a sliding one gets its price. 309 in a
+    batch mode, where one without limit reserves at the static band.
+    """
     row = orders(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    if not trades_now(s, symbol):
+        if row["px"] == 0:
+            row["px"] = static_limit(s, symbol, side)
+        return np.int64(RejectCode.NO_BAND.value if row["px"] == 0 else 0)
     if np.int64(row["flags"]) & ORDER_SLIDE:
         row["px"] = slid_px(s, symbol, side, np.int64(row["px"]))
     if np.int64(row["flags"]) & ORDER_POST_ONLY:

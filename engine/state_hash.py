@@ -151,10 +151,10 @@ def _texts(state: ShardState) -> dict[str, np.ndarray]:
 
 
 def _scratch(state: ShardState) -> dict[str, np.ndarray]:
-    # The rest of the list of an open work that has one, or of the wave it is in.
-    hdr = state.hdr
-    if hdr[WORK_KIND] == WORK_CALL:
-        call = state.calls[int(hdr[WORK_SYMBOL])]
+    # The rest of the list of an open work that has one, of the cross or the wave it is in.
+    hdr, call = state.hdr, state.calls[int(state.hdr[WORK_SYMBOL])]
+    crosses = hdr[WORK_KIND] == WORK_SETTLE and call["stage"] != 0
+    if hdr[WORK_KIND] == WORK_CALL or crosses:
         return {"scratch": state.scratch[int(call["index"]) : int(call["listed"])]}
     if hdr[WORK_KIND] == WORK_SETTLE:
         end = int(state.rules[int(hdr[WORK_SYMBOL])]["wave_count"])

@@ -35,6 +35,7 @@ from engine.book_state import (
     orders,
     owner,
     producer_seq,
+    rules,
     sides,
     symbols,
     texts,
@@ -95,8 +96,10 @@ from engine.matching import (
 from engine.records import (
     SLOT_MASK,
     UNSTATED,
+    Algorithm,
     CommandFlag,
     CommandKind,
+    InstrumentRule,
     Phase,
     Reason,
     RejectCode,
@@ -336,7 +339,9 @@ def command_close(s):
     symbol = np.int64(s[TOUCHED])
     bid, ask = np.int64(sides(s)[symbol * 2]["best"]), np.int64(sides(s)[symbol * 2 + 1]["best"])
     if bid >= 0 and ask >= 0 and levels(s)[bid]["px"] >= levels(s)[ask]["px"]:
-        if symbols(s)[symbol]["phase"] == Phase.CONTINUOUS:
+        algorithm = rules(s)[symbol]["rule"][InstrumentRule.ALGORITHM.value]
+        batch = algorithm >= Algorithm.BATCH_AUCTION  # there it is normal
+        if symbols(s)[symbol]["phase"] == Phase.CONTINUOUS and not batch:
             s[FATAL] = FATAL_CROSSED
     return np.int64(s[FATAL])
 

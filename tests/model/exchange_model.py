@@ -259,7 +259,10 @@ class ExchangeModel:
     def tell_listed(self, book: Book) -> None:
         """LISTED and PHASE: what the public has to know before any order."""
         self.tell_rules(book)
-        self.writer.add(EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase)
+        algorithm = book.algorithm if isinstance(book, FullBook) else 0
+        self.writer.add(
+            EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase, order_type=algorithm
+        )
 
     def tell_rules(self, book: Book) -> None:
         """LISTED: the terms of an instrument."""

@@ -50,7 +50,8 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | QUOTES | LISTS  # what the kernels have
+# What the kernels have.
+FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | QUOTES | BATCHES | LISTS
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -112,6 +113,8 @@ class FullFlow(Flow):
             self.now = (max(self.now, 0) // DAY_NS + 1) * DAY_NS - self.rng.randint(0, 3)
         if self.has("phases", 0.008):
             self.now += self.rng.choice((10**9 // 2, 10**9))
+        if self.has("batches", 0.03):
+            self.now += self.rng.choice((10**6, 2 * 10**6))
         fields = super().next()
         change = self._change()
         return fields | change if change else fields
@@ -140,15 +143,15 @@ class FullFlow(Flow):
         if self.has("quotes", 0.015):
             return supervisor | self._limits(book)
         if self.has("algorithms", 0.025):
-            return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing()
+            return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing(book)
         if self.has("rules", 0.01) or self.has("bands", 0.02):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._rule()
         return None
 
-    def _sharing(self) -> Fields:
+    def _sharing(self, book: FullBook) -> Fields:
         rng, rules = self.rng, InstrumentRule
         account = self._often(rng.randint(1, self.world.accounts), 0) << 32
-        if self.has("batches", 0.5):
+        if self.has("batches", 0.8 if book.in_batch else 0.5):  # it stays there for a while
             return self._batch(rules)
         beyond = (7, -1) if "batches" in self.model.built else (5, 6, 7, -1)
         rule, value = self._pick(
@@ -170,9 +173,10 @@ class FullFlow(Flow):
             (algorithm, 6),
             (algorithm, 0),
             (rules.BATCH_MS, self.rng.randint(0, 2)),
-            (rules.MIN_ORDERS, self._pick((1, 1, 2, 0))),
-            (rules.BALANCE_PCT, self._pick((0, 20, 100, 101))),
-            (rules.MAX_WAIT_MS, self._pick((0, 1, 2))),
+            (rules.MIN_ORDERS, self._often(1, 2, 3, 0)),
+            (rules.MIN_ORDERS, 1),
+            (rules.BALANCE_PCT, self._pick((0, 20, 50, 100, 101))),
+            (rules.MAX_WAIT_MS, self._pick((0, 1, 2, 2000))),
         ]
         rule, value = self._pick(rows)
         return {"order_type": int(rule), "amount": value}

@@ -26,7 +26,10 @@ SIZES = {
 }
 
 
-WHOLE = {"iceberg_parts", "protection", "fifo_percent", "max_level_orders"}
+WHOLE = {
+    *("iceberg_parts", "protection", "fifo_percent", "max_level_orders"),
+    *("batch_ms", "min_orders", "balance_pct", "max_wait_ms", "static_band", "dynamic_band"),
+}
 
 
 class ScenarioError(AssertionError):

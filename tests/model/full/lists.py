@@ -199,6 +199,10 @@ def _check_leg(model: ExchangeModel, book: FullBook, leg: FullOrder) -> bool:
     phases.check_new(book, request | {"min_qty": leg.min_qty})
     if leg.is_stop:
         return True
+    impatient = leg.min_qty or leg.post_only or leg.protected or leg.tif == TimeInForce.FOK
+    refuse_if(bool(book.in_batch and impatient), RejectCode.NOT_SUPPORTED_HERE)
+    if leg.order_type == MARKET and not book.trades_now:
+        leg.px = enter.call_price(book, leg.side)  # a batch mode: it reserves as at entry
     enter.derive_limit(book, leg, leg.protected)
     promised = dry_run.promise(book, leg, model.limits.max_walk)
     missed = promised is False

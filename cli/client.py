@@ -5,6 +5,7 @@ shown the moment it happens. When standard input is a pipe, nothing is prompted,
 outcome is printed, and the exit code is 1 if any line was refused.
 """
 
+import functools
 import os
 import select
 import sys
@@ -39,6 +40,11 @@ REPLACE_PAIRS = TRIGGER_PAIRS | {
     "qty": "qty", "price": "price", "peak": "peak", "min": "min_qty", "until": "expire_time",
     "tif": "tif",
 }  # fmt: skip
+LISTS = {
+    "oco": "sell 5 110 / sell 5 stop trigger=90",
+    "oto": "buy 5 100 / sell 5 110",
+    "otoco": "buy 5 100 / sell 5 110 / sell 5 stop trigger=90",
+}
 NUMBERS = ("expire_time", "distance_bps")
 HELP = """\
   buy  QTY SYMBOL [PRICE] [ioc|fok|post]   no price: market order         buy 10 AAPL 187.42
@@ -48,6 +54,8 @@ HELP = """\
     stop trigger=P [on=best]   take_profit trigger=P   with a price: stop_limit, take_profit_limit
     trailing_stop distance=P|bps=N [activation=P]; a buy states a price, its cap
     peg_primary peg_market peg_mid   with a price, the cap
+  oco SYMBOL LEG / LEG       oto, otoco: LEG / LEG [/ LEG]   linked orders, each leg as above
+    but without the symbol         oco GOLD sell 5 110 / sell 5 stop trigger=90
   quote SYMBOL [BIDQTY@BID|-] [ASKQTY@ASK] both at once; a side that    quote GOLD 5@12.4 5@12.6
                                            is not stated goes           quote GOLD
   cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3
@@ -73,6 +81,7 @@ class Terminal:
         self.commands: dict[str, Callable[[list[str]], Iterator[str]]] = {
             "buy": lambda words: self._enter("buy", words),
             "sell": lambda words: self._enter("sell", words),
+            **{kind: functools.partial(self._list, kind) for kind in LISTS},
             "quote": self._quote,
             "cancel": self._cancel,
             "replace": self._replace,
@@ -96,21 +105,27 @@ class Terminal:
 
     # ------------------------------------------------------------------------------ commands
     def _enter(self, side: str, words: list[str]) -> Iterator[str]:
-        options = [word.lower() for word in words[2:]]
-        price = options.pop(0) if options and options[0][0].isdigit() else None
-        pairs = pairs_of(options, NEW_PAIRS)
-        bare = [option for option in options if "=" not in option]
-        if len(words) < 2 or pairs is None or set(bare) - {*WORDS, *TIFS, *TYPES}:
+        said = options_of(words[2:])
+        if len(words) < 2 or said is None:
             raise UsageError(
                 f"{side} QTY SYMBOL [PRICE] [ioc|fok|post], as in: {side} 10 AAPL 187.42;"
                 " help lists more"
             )
-        said: Line = pairs | {WORDS[word]: True for word in bare if word in WORDS}
-        said["tif"] = next((word for word in bare if word in TIFS), None)
-        said["order_type"] = next((word for word in bare if word in STATED_TYPES), None)
-        order = self.client.place(words[1], side, words[0], price, **said)
+        order = self.client.place(words[1], side, words[0], **said)
         self._remember(order)
         yield from self._told(order)
+
+    def _list(self, kind: str, words: list[str]) -> Iterator[str]:
+        legs: list[Line] = []
+        for leg in " ".join(words[1:]).split("/"):
+            side, qty, *rest = [*leg.lower().split(), "", ""]
+            said = options_of([word for word in rest if word])
+            if side not in ("buy", "sell") or not qty or said is None:
+                raise UsageError(f"{kind} SYMBOL LEG / LEG, as in: {kind} GOLD {LISTS[kind]}")
+            legs.append({"side": side, "qty": qty} | said)
+        for order in self.client.place_list(kind, words[0], *legs):
+            self._remember(order)
+            yield from self._told(order)
 
     def _quote(self, words: list[str]) -> Iterator[str]:
         sides = [word.partition("@")[::2] if word != "-" else ("", "") for word in words[1:]]
@@ -238,6 +253,21 @@ class Terminal:
             report.stp,
         ]
         return f"{head} {words}  {'  '.join(word for word in tail if word)}"
+
+
+def options_of(words: list[str]) -> Line | None:
+    """Price and options behind the quantity of an order; None when a word means nothing."""
+    options = [word.lower() for word in words]
+    price = options.pop(0) if options and options[0][0].isdigit() else None
+    pairs = pairs_of(options, NEW_PAIRS)
+    bare = [option for option in options if "=" not in option]
+    if pairs is None or set(bare) - {*WORDS, *TIFS, *TYPES}:
+        return None
+    said: Line = pairs | {WORDS[word]: True for word in bare if word in WORDS}
+    said["price"] = price
+    said["tif"] = next((word for word in bare if word in TIFS), None)
+    said["order_type"] = next((word for word in bare if word in STATED_TYPES), None)
+    return said
 
 
 def pairs_of(words: list[str], known: dict[str, str]) -> Line | None:

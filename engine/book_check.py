@@ -47,6 +47,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
+from engine.link_check import leg_slots, link_columns, link_faults
 from engine.pegs_check import peg_column, peg_faults, peg_slots
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
 from engine.quoter_check import quoted_slots, quoter_faults, quoter_words
@@ -167,6 +168,7 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
         marks = (ORDER_HIDDEN, ORDER_SLIDE)
         columns += [(rows["flags"] & mark != 0).astype(np.int64) for mark in marks]
         columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
+        columns += link_columns(state, slots)
         columns.append(peg_column(state, slots))
         columns.append((extra["quoter"] != 0).astype(np.int64))
     return columns
@@ -201,6 +203,12 @@ def _digest_phases(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def _digest_legs(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    slots = leg_slots(state, symbol)
+    columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
+    return np.concatenate([np.array([len(slots)], np.int64), np.column_stack(columns).reshape(-1)])
+
+
 def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndarray:
     # The algorithm, and the places of the top orders among `slots`, from 1 on.
     row = state.rules[symbol]
@@ -224,6 +232,7 @@ def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
 # Behind the orders of a full book, in the alphabetical order of the parts of the rules.
 _DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
     _digest_batches,
+    _digest_legs,
     _digest_pegs,
     _digest_phases,
     _digest_quotes,
@@ -289,6 +298,7 @@ def check_state(state: ShardState) -> None:
         )
         resting += _check_rows(state, symbol)
         waiting += _check_waiting(state, symbol)
+        resting += len(leg_slots(state, symbol))
     _require(
         resting + waiting == len(live),
         "I9",
@@ -306,6 +316,8 @@ def check_state(state: ShardState) -> None:
     _check_ids(state, live)
     _check_texts(state, live)
     _check_deadlines(state, _check_due(state, live))
+    for fault in link_faults(state):
+        _require(False, "I9 linked orders", fault)
 
 
 def _check_rows(state: ShardState, symbol: int) -> int:
@@ -491,7 +503,7 @@ def _check_texts(state: ShardState, live: np.ndarray) -> None:
     told = sorted((int(state.order_text[order]), order) for order in named)
     rows = [(n, int(state.texts[n]["order"])) for n in range(1, used + 1)]
     _require(
-        told == [(n, order) for n, order in rows if order != NONE],
+        told == [(n, order) for n, order in rows if order >= 0],
         "I9 text rows",
         f"{len(told)} living orders with a text id",
     )

@@ -51,11 +51,35 @@ MORE = np.dtype(
         ("link", "<i4"),  # next in a list by size, while a round is planned
         ("waits", "<i8"),  # for its trigger: STOP_NONE, STOP_WAITS, STOP_ELECTED
         ("rank", "<i8"),  # time priority within the symbol, 0: none yet
+        ("linked", "<i4"),  # LINKED_*: what ties it to other orders, and how it waits for them
         ("quoter", "<i4"),  # side of a quote: its row in `quoters`, 0: none
-        ("reserved", "<i4"),
     ],
     align=True,
 )
+LINKED_OCO = 1  # LINK.sibling goes with it
+LINKED_FIRST = 2  # LINK.leg goes live behind it
+LINKED_WAITS = 4  # a leg that is not live yet
+LINKED_PROTECTED = 8  # a market order that gets the instrument's protection when it goes live
+LINKED_BEGINS = 16  # accepted, its turn to enter has not come yet
+# The other orders of a list (engine/full_links.py), in the same slot. Of an order without
+# MORE.linked this is rubbish.
+LINK = np.dtype(
+    [
+        ("leg", "<i8"),  # order_id of the first leg of an OTO whose first order this is
+        ("sibling", "<i4"),  # slot of the other leg of an OCO
+        ("legs", "<i4"),  # how many legs were parked with it
+    ],
+    align=True,
+)
+# A list whose last leg is not there yet, by session slot (engine/legs.py).
+LIST = np.dtype(
+    [
+        ("count", "<i4"),  # legs so far
+        ("code", "<i4"),  # RejectCode of the first of them that fails
+    ],
+    align=True,
+)
+LEGS_MAX = 3
 # What an order that waits for its trigger (MORE.waits) has beside MORE, in the same slot
 # (engine/full_pending.py). Of any other order this is rubbish.
 PENDING = np.dtype(

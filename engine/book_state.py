@@ -20,7 +20,10 @@ from engine.book_rows import (
     ASIDE,
     CALL,
     DARK,
+    LEGS_MAX,
     LEVEL,
+    LINK,
+    LIST,
     MORE,
     ORDER,
     PEG,
@@ -33,7 +36,7 @@ from engine.book_rows import (
     TEXT,
 )
 from engine.config import Instrument, ShardLimits
-from engine.records import EVENT_SLOT
+from engine.records import COMMAND, EVENT_SLOT
 
 TREE_BITS = 6
 TREE_HEIGHT = 5  # heights of nodes: 0 (leaf) .. 5, 6 bits each: 36 >= 31
@@ -116,6 +119,11 @@ QUOTERS_FREE = 65  # first of those that are free again, 0: none
 QUOTE_SLOT = 66  # by side of the quote that is being entered: slot + 1 of what is still to enter
 QUOTE_REF = 68  # by side: slice that BOOKED replaces, as the public knows it, 0: none
 QUOTE_SHOWN = 70  # by side: what it displays
+ACTIVATIONS = 72  # first legs in `activations`: each goes live by an ACTIVATE of its own
+ACTIVATE_FIRST = 73  # place of the first of them
+BEGIN_FIRST = 74  # orders of a list that enter one after the other (engine/full_begin.py), 0: none
+BEGIN_SECOND = 75
+RESIZE_TOTAL = 76  # total that the sibling of WORK_ORDER takes behind its run, 0: it keeps its own
 HDR_WORDS = 80
 REJECT_CODES = 1000
 GONE_WORDS = 16
@@ -136,6 +144,10 @@ ARRAYS: dict[str, np.dtype] = {
     "more": MORE,
     "aside": ASIDE,
     "pending": PENDING,
+    "links": LINK,
+    "lists": LIST,
+    "legs": COMMAND,  # LEGS_MAX for each session: what is there of its unfinished list
+    "activations": _I8,  # ring of order ids (engine/full_links.py)
     "pegs": PEG,
     "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
@@ -181,6 +193,7 @@ pegs = _views["pegs"]
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
+links, lists, legs, activations = (_views[n] for n in ("links", "lists", "legs", "activations"))
 rules, settling = (_views[n] for n in ("rules", "settling"))
 aside, calls = (_views[n] for n in ("aside", "calls"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
@@ -246,6 +259,10 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "more": orders,
         "aside": orders,
         "pending": orders,
+        "links": orders,
+        "lists": limits.sessions_max + 1,
+        "legs": (limits.sessions_max + 1) * LEGS_MAX,
+        "activations": orders,
         "pegs": orders,
         "due": orders,
         "free_orders": orders,

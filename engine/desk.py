@@ -8,7 +8,8 @@ supervisor's producer or the loop; those of a start may be repeated and then cha
 
 import numpy as np
 
-from engine.admin import PRODUCER_SUPERVISOR
+from engine.activations import activation_first
+from engine.admin import PRODUCER_LOOP, PRODUCER_SUPERVISOR
 from engine.book_state import (
     ACCOUNTS_CAPACITY,
     FEED_EPOCH,
@@ -44,10 +45,18 @@ from engine.emit import (
     emit_session,
 )
 from engine.full_entry import full_command, full_go
-from engine.full_numbers import FULL_EXPIRE, FULL_LIMITS, FULL_PHASE, FULL_RULE, FULL_TIMED
+from engine.full_numbers import (
+    FULL_ACTIVATE,
+    FULL_EXPIRE,
+    FULL_LIMITS,
+    FULL_PHASE,
+    FULL_RULE,
+    FULL_TIMED,
+)
 from engine.id_table import texts_forget
 from engine.image import image_open
 from engine.jit import helper, subroutine
+from engine.legs import list_drop
 from engine.order_due import due_now
 from engine.records import (
     SLOT_MASK,
@@ -120,6 +129,7 @@ def step_session_open(s, c):
     row["producer"] = c["producer"]
     row["flags"] = c["flags"]
     deadlines_clear(s, slot)
+    list_drop(s, slot)
     row["dead_man"] = c["amount"]
     session_heard(s, slot)
     emit_session(s, slot, Reason.SESSION_OPENED)
@@ -133,6 +143,7 @@ def session_end(s, slot):
     emit_session(s, slot, Reason.SESSION_CLOSED)
     row["logon"] = 0
     deadlines_clear(s, slot)
+    list_drop(s, slot)
     every = row["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE.value != 0
     if every or row["flags"] & CommandFlag.CANCEL_DAY_ON_CLOSE.value:
         session_cancel_run(s, slot, np.int64(Reason.DISCONNECT.value), not every)
@@ -333,6 +344,16 @@ def step_rules(s, c):
     return full_command(s, c, what, symbol, np.int64(0)), symbol
 
 
+@helper
+def step_activation(s, c):
+    """ACTIVATE: the leg it names goes live if its turn has come. Returns the reject code."""
+    if c["producer"] != PRODUCER_LOOP or c["order_id"] == 0:
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
+    if np.int64(c["order_id"]) == activation_first(s):
+        full_go(s, FULL_ACTIVATE, np.int64(0), np.int64(0))
+    return np.int64(0)
+
+
 @subroutine
 def step_administrative(s, c):
     """Commands of the supervisor and the loop; refused from anybody else."""
@@ -342,6 +363,8 @@ def step_administrative(s, c):
         pass
     elif kind == CommandKind.TIME:
         code = step_time(s, c)
+    elif kind == CommandKind.ACTIVATE:
+        code = step_activation(s, c)
     elif kind == CommandKind.OPEN_ACCOUNT:
         code = step_open_account(s, c)
     elif kind == CommandKind.LIST_INSTRUMENT:

@@ -31,6 +31,16 @@ def full_emit_accepted(s, slot):
 
 
 @helper
+def replaced_open(s, slot, total, before):
+    """REPLACED, all but what depends on whether the order stays; returns the event."""
+    px = np.int64(orders(s)[slot]["px"])
+    event = events(s)[event_order(s, EventKind.REPLACED, slot, px, total)]
+    event["amount2"] = more(s)[slot]["peak"]
+    event["shown_before"] = before
+    return event
+
+
+@helper
 def full_emit_fill(s, slot, role, px, qty, trade_id):
     """Half of a trade; returns the index of the event."""
     index = event_order(s, EventKind.FILL, slot, px, qty)

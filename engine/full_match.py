@@ -33,7 +33,7 @@ from engine.book_state import (
     sides,
     symbols,
 )
-from engine.full_aside import aside_leave, is_aside, rank_new
+from engine.full_aside import rank_new
 from engine.full_bands import dynamic_range, full_traded
 from engine.full_book import (
     full_append,
@@ -50,14 +50,22 @@ from engine.full_emit import (
     full_emit_refreshed,
     full_emit_trade,
 )
-from engine.full_pegged import is_peg, peg_unlink
-from engine.full_pending import is_stop_market, stop_unlink, stop_waits
+from engine.full_links import (
+    full_end,
+    full_expire,
+    full_release,
+    link_ended,
+    link_moved,
+    link_over,
+    links_traded,
+)
+from engine.full_pending import is_stop_market
 from engine.full_rounds import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
-from engine.matching import order_release, slice_full
-from engine.order_due import due_insert, due_remove
-from engine.quoters import quote_filled, quoter_leave
+from engine.matching import slice_full
+from engine.order_due import due_insert
+from engine.quoters import quote_filled
 from engine.records import (
     PRICE_TICKS_MAX,
     EventKind,
@@ -73,16 +81,6 @@ DONE, WAITS, ENDED, BREACH = 0, 1, 2, 3
 
 
 @subroutine
-def full_release(s, slot):
-    """The order is over; it is in no queue any more."""
-    if is_peg(np.int64(orders(s)[slot]["order_type"])):
-        peg_unlink(s, slot)
-    due_remove(s, slot)
-    if more(s)[slot]["quoter"] != 0:
-        quoter_leave(s, slot)
-    order_release(s, slot)
-
-
 @helper
 def full_id_insert(s, slot):
     """Index the order by its client id; that of a quote names two orders, and so neither."""
@@ -91,24 +89,12 @@ def full_id_insert(s, slot):
 
 
 @subroutine
-def full_end(s, kind, slot, reason):
-    """A live order leaves the market as CANCELED or EXPIRED, from wherever it is."""
-    full_emit_ended(s, kind, slot, reason)
-    if stop_waits(s, slot):
-        stop_unlink(s, slot)
-    elif is_aside(s, slot):
-        aside_leave(s, slot)
-    else:
-        full_remove(s, slot)
-    full_release(s, slot)
-
-
-@subroutine
 def full_fail(s, slot, code):
     """An order that is in no queue expires, because it cannot go on as it was accepted."""
     index = full_emit_ended(s, EventKind.EXPIRED, slot, Reason.NONE)
     events(s)[index]["code"] = code
     full_release(s, slot)
+    link_over(s, slot)
 
 
 @helper
@@ -133,7 +119,11 @@ def full_trade(s, taker, maker, qty):
     if maker_row["leaves"] == 0:
         full_remove(s, maker)
         full_release(s, maker)
-    elif more(s)[maker]["shown"] == 0 and np.int64(maker_row["flags"]) & ORDER_HIDDEN == 0:
+    if more(s)[maker]["linked"] | more(s)[taker]["linked"] != 0:
+        links_traded(s, maker, taker)
+    if maker_row["leaves"] == 0:
+        return
+    if more(s)[maker]["shown"] == 0 and np.int64(maker_row["flags"]) & ORDER_HIDDEN == 0:
         if rules(s)[np.int64(maker_row["symbol"])]["rounds"] == 0:  # else behind the round
             slice_show(s, maker)
 
@@ -178,11 +168,15 @@ def prevent(s, taker, maker):
         more(s)[maker]["shown"] = 0
         full_remove(s, maker)
         full_release(s, maker)
+        link_over(s, maker)
     elif mode == SelfTrade.EXPIRE_MAKER or mode == SelfTrade.EXPIRE_BOTH:
         full_end(s, EventKind.EXPIRED, maker, Reason.SELF_TRADE)
+    link_moved(s, maker)
+    link_moved(s, taker)
     ends = orders(s)[taker]["leaves"] == 0 if decrement else mode != SelfTrade.EXPIRE_MAKER
     if ends:
         full_emit_ended(s, EventKind.EXPIRED, taker, Reason.SELF_TRADE)
+        link_ended(s, taker)
     return ends
 
 
@@ -332,8 +326,7 @@ def full_close(s, slot, old_ref):
     if row["leaves"] == 0:
         full_release(s, slot)
     elif reason != 0:
-        full_emit_ended(s, EventKind.EXPIRED, slot, reason)
-        full_release(s, slot)
+        full_expire(s, slot, reason)
     else:
         full_rest(s, slot, old_ref)
 

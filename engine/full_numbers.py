@@ -14,3 +14,4 @@ FULL_CANCEL = 33  # (slot, reason)
 FULL_EXPIRE = 34  # (slot)
 FULL_SETTLE = 35  # the command is done: what follows from it
 FULL_TIMED = 36  # (symbol): its cross or indicative price is due
+FULL_ACTIVATE = 37  # the first of `activations`

@@ -31,8 +31,9 @@ from engine.full_bands import static_code, static_limit
 from engine.full_book import full_touch
 from engine.full_budget import full_afford, full_cost_code
 from engine.full_calls import joins_now
-from engine.full_emit import full_emit_accepted, full_emit_ended
-from engine.full_match import full_dry_run, full_end, full_release, limit_or_any
+from engine.full_emit import full_emit_accepted
+from engine.full_links import full_end, full_expire
+from engine.full_match import full_dry_run, limit_or_any
 from engine.full_modes import in_batch, trades_now
 from engine.full_pegged import is_peg
 from engine.full_pending import STOP_NONE, is_stop, is_trailing
@@ -49,13 +50,14 @@ from engine.records import (
     OrderType,
     Reason,
     RejectCode,
+    RuleSet,
     SelfTrade,
     Side,
     TimeInForce,
 )
 
 DAY_NS = 86_400 * 10**9
-UNBUILT_FLAGS = int(CommandFlag.REDUCE_ONLY | CommandFlag.LIST)
+BEGIN_RUN, BEGIN_MISSED, BEGIN_PARK = range(3)  # how an accepted order enters
 AT_ONCE_FLAGS = int(CommandFlag.POST_ONLY | CommandFlag.PROTECTED)  # not in a batch mode
 
 
@@ -179,7 +181,8 @@ def support_code(s, c, symbol):
     )
     spends = c["order_type"] == OrderType.BUDGET and stp_of(s, c, symbol) >= SelfTrade.DECREMENT
     impatient = in_batch(s, symbol) and not fits_batch(c)
-    if flags & UNBUILT_FLAGS or unprotected or spends or impatient:
+    reduces = flags & CommandFlag.REDUCE_ONLY.value != 0
+    if reduces or unprotected or spends or impatient:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     return np.int64(0)
 
@@ -258,11 +261,11 @@ def spend_code(s, c, symbol):
 
 
 @helper
-def capacity_code(s, c, symbol, px, waits):
+def capacity_code(s, c, symbol, px, waits, promised):
     """9xx of NEW but 904. One that waits for its call looks for a level then. In a batch mode an
     immediate order rests too.
     """
-    if s[ORDERS_FREE] == 0:
+    if s[ORDERS_FREE] <= promised:
         return np.int64(RejectCode.ORDERS_FULL.value)
     side_index = symbol * 2 + np.int64(c["side"])
     full = s[LEVELS_USED] >= s[LEVELS_CAPACITY]
@@ -295,6 +298,7 @@ def more_take(s, c, slot, symbol):
     extra["stp"] = stp_of(s, c, symbol)
     extra["waits"] = STOP_NONE
     extra["rank"] = 0
+    extra["linked"] = 0
     extra["quoter"] = 0
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
@@ -305,39 +309,69 @@ def more_take(s, c, slot, symbol):
     orders(s)[slot]["flags"] |= marks
 
 
+@helper
+def range_code(s, c, symbol):
+    """103 of a price beyond the highest; 304 of a list where only the plain rules are."""
+    if max(np.int64(c["px"]), np.int64(c["px2"])) > symbols(s)[symbol]["px_max"]:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    plain = symbols(s)[symbol]["rules"] == RuleSet.PLAIN
+    return np.int64(RejectCode.NOT_SUPPORTED_HERE.value if plain else 0)
+
+
 @subroutine
-def full_new(s, c, symbol, text_row):
-    """NEW of an instrument with the full rules. Returns the reject code."""
-    code = instrument_code(s, c, symbol)
+def new_plan(s, c, symbol, promised):
+    """All tests of NEW, but of stops. Returns (reject code, its limit, its quantity, BEGIN_*).
+    `promised`: slots that other legs of its list take.
+    """
+    px, qty, begins = np.int64(c["px"]), np.int64(c["qty"]), np.int64(BEGIN_RUN)
+    code = range_code(s, c, symbol)
+    if code == 0:
+        code = instrument_code(s, c, symbol)
     if code != 0:
-        return code
+        return code, px, qty, begins
     px = entry_px(s, c, symbol)
     code, enough, too_long = book_code(s, c, symbol, px)
     tif = np.int64(c["tif"])
     waits = tif >= TimeInForce.AT_OPEN and not joins_now(s, symbol, tif)
-    qty = np.int64(c["qty"])
     if code == 0 and too_long == 0 and c["order_type"] == OrderType.BUDGET:
         code, qty, too_long = spend_code(s, c, symbol)
     if code == 0:
-        code = capacity_code(s, c, symbol, px, waits)
+        code = capacity_code(s, c, symbol, px, waits, promised)
     if code == 0:
         code = too_long
-    if code != 0:
-        return code
+    if waits:
+        begins = np.int64(BEGIN_PARK)
+    elif not enough:
+        begins = np.int64(BEGIN_MISSED)
+    return code, px, qty, begins
+
+
+@helper
+def order_accept(s, c, symbol, text_row, px, qty):
+    """ACCEPTED: the order is one of the shard's from now on. Returns its slot."""
     slot = order_take(s, c, symbol, text_row)
     orders(s)[slot]["px"] = px
     orders(s)[slot]["leaves"] = qty
     more_take(s, c, slot, symbol)
     full_emit_accepted(s, slot)
-    if waits:
+    return slot
+
+
+@subroutine
+def full_new(s, c, symbol, text_row):
+    """NEW of an instrument with the full rules. Returns the reject code."""
+    code, px, qty, begins = new_plan(s, c, symbol, np.int64(0))
+    if code != 0:
+        return code
+    slot = order_accept(s, c, symbol, text_row, px, qty)
+    if begins == BEGIN_PARK:
         full_touch(s, symbol)
         park_new(s, slot)
-    elif enough:
+    elif begins == BEGIN_RUN:
         full_start(s, slot, np.int64(0))
     else:
         full_touch(s, symbol)
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
-        full_release(s, slot)
+        full_expire(s, slot, np.int64(Reason.MINIMUM.value))
     return code
 
 

@@ -33,15 +33,21 @@ from engine.book_state import (
 from engine.emit import event_order, event_public
 from engine.full_aside import aside_join, aside_leave, rank_new
 from engine.full_book import full_remove, full_touch
-from engine.full_emit import full_emit_accepted, order_total
+from engine.full_emit import order_total, replaced_open
 from engine.full_modes import trades_now
-from engine.full_orders import best_opposite, full_cancel, instrument_code, more_take
+from engine.full_orders import (
+    best_opposite,
+    full_cancel,
+    instrument_code,
+    order_accept,
+    range_code,
+)
 from engine.full_pegged import PEG_OUT, PEG_RUNS, PEG_STANDS, is_peg, peg_link, peg_parked
-from engine.full_replace import change_code, change_note, full_keep, replaced_open
+from engine.full_replace import change_code, change_note, full_keep
 from engine.full_run import full_enter, full_start
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
-from engine.matching import order_take, slice_full
+from engine.matching import slice_full
 from engine.order_due import due_insert
 from engine.records import EventFlag, EventKind, OrderType, Reason, RejectCode
 
@@ -142,9 +148,9 @@ def peg_leave(s, slot):
 
 # -------------------------------------------------------------------------------------------- entry
 @helper
-def peg_capacity_code(s, symbol, side, px):
+def peg_capacity_code(s, symbol, side, px, promised):
     """902, 903 of a new peg that would stand at px, 0: that is parked."""
-    if s[ORDERS_FREE] == 0:
+    if s[ORDERS_FREE] <= promised:
         return np.int64(RejectCode.ORDERS_FULL.value)
     full = s[LEVELS_USED] >= s[LEVELS_CAPACITY]
     if full and px != 0 and level_find(s, symbol * 2 + side, px) < 0:
@@ -152,22 +158,44 @@ def peg_capacity_code(s, symbol, side, px):
     return np.int64(0)
 
 
+@helper
+def peg_plan(s, c, symbol, promised):
+    """All tests of NEW of a peg. Returns (reject code, where it would stand). `promised`: slots
+    that other legs of its list take.
+    """
+    side, cap = np.int64(c["side"]), np.int64(c["px"])
+    code, px = range_code(s, c, symbol), np.int64(0)
+    if code == 0:
+        code = instrument_code(s, c, symbol)
+    if code == 0:
+        px = peg_px(s, symbol, side, np.int64(c["order_type"]), cap)
+        code = peg_capacity_code(s, symbol, side, px, promised)
+    return code, px
+
+
+@helper
+def peg_begin(s, slot):
+    """An accepted peg enters where it belongs, or is parked; returns False when the slice is full
+    before it is at rest.
+    """
+    px = peg_target(s, slot)
+    if px == 0:
+        peg_park(s, slot)
+        return True
+    orders(s)[slot]["px"] = px
+    return full_enter(s, slot, np.int64(0))
+
+
 @subroutine
 def peg_new(s, c, symbol, text_row):
     """NEW of a peg. Returns the reject code."""
-    code = instrument_code(s, c, symbol)
+    code, px = peg_plan(s, c, symbol, np.int64(0))
     if code != 0:
         return code
-    side, cap = np.int64(c["side"]), np.int64(c["px"])
-    px = peg_px(s, symbol, side, np.int64(c["order_type"]), cap)
-    code = peg_capacity_code(s, symbol, side, px)
-    if code != 0:
-        return code
-    slot = order_take(s, c, symbol, text_row)
-    more_take(s, c, slot, symbol)
+    cap = np.int64(c["px"])
+    slot = order_accept(s, c, symbol, text_row, cap, np.int64(c["qty"]))
     peg_link(s, slot, cap)
     full_touch(s, symbol)
-    full_emit_accepted(s, slot)
     if px == 0:
         peg_park(s, slot)
     else:
@@ -216,7 +244,8 @@ def peg_replace(s, c, slot):
     if total <= before - np.int64(orders(s)[slot]["leaves"]):
         full_cancel(s, slot, Reason.REPLACED_BELOW_FILLED)
     elif px == cap and total <= before:
-        full_keep(s, c, slot, total)
+        change_note(s, c, slot)
+        full_keep(s, slot, total)
     else:
         peg_move(s, c, slot, px, total)
     return code

@@ -47,9 +47,10 @@ from engine.records import (
 
 # ------------------------------------------------------------------------------- what is admitted
 @helper
-def only_continuous(c):
-    """Whether a new order makes sense only where it may trade at once."""
-    kind, tif = np.int64(c["order_type"]), np.int64(c["tif"])
+def only_continuous(kind, tif, at_once):
+    """Whether a new order makes sense only where it may trade at once. `at_once`: it is post-only,
+    or has a minimum quantity.
+    """
     market = kind == OrderType.MARKET or kind == OrderType.BUDGET
     return (
         kind >= OrderType.PEG_PRIMARY
@@ -57,8 +58,7 @@ def only_continuous(c):
         or (market and tif < TimeInForce.AT_OPEN)
         or tif == TimeInForce.IOC
         or tif == TimeInForce.FOK
-        or c["min_qty"] != 0
-        or np.int64(c["flags"]) & CommandFlag.POST_ONLY.value != 0
+        or at_once
     )
 
 
@@ -69,18 +69,25 @@ def overnight(tif):
 
 
 @helper
-def phase_code(s, c, symbol):
-    """303 of NEW."""
+def phase_code_entry(s, symbol, kind, tif, at_once):
+    """303 of an order that enters now."""
     phase = phase_of(s, symbol)
     if phase == Phase.CONTINUOUS:
         return np.int64(0)
     refused = (
         phase == Phase.HALTED
         or phase == Phase.CANCEL_ONLY
-        or (phase == Phase.CLOSED and not overnight(np.int64(c["tif"])))
-        or only_continuous(c)
+        or (phase == Phase.CLOSED and not overnight(tif))
+        or only_continuous(kind, tif, at_once)
     )
     return np.int64(RejectCode.NOT_IN_PHASE.value if refused else 0)
+
+
+@helper
+def phase_code(s, c, symbol):
+    """303 of NEW."""
+    at_once = c["min_qty"] != 0 or np.int64(c["flags"]) & CommandFlag.POST_ONLY.value != 0
+    return phase_code_entry(s, symbol, np.int64(c["order_type"]), np.int64(c["tif"]), at_once)
 
 
 @helper

@@ -9,7 +9,10 @@ import numpy as np
 
 from engine.book_state import TABLE_WORDS, orders
 from engine.full_bands import reference_roll
+from engine.full_links import leg_waits
+from engine.full_lists import legs_activate, list_new
 from engine.full_numbers import (
+    FULL_ACTIVATE,
     FULL_CANCEL,
     FULL_EXPIRE,
     FULL_LIMITS,
@@ -48,14 +51,16 @@ def full_command(s, c, what, a, b):
     code = np.int64(0)
     reference_roll(s, np.int64(orders(s)[a]["symbol"]) if what == FULL_REPLACE else a)
     if what == FULL_NEW:
-        if is_stop(np.int64(c["order_type"])):
+        if c["decision_code"] != 0:
+            code = list_new(s, c, a)
+        elif is_stop(np.int64(c["order_type"])):
             code = stop_new(s, c, a, b)
         elif is_peg(np.int64(c["order_type"])):
             code = peg_new(s, c, a, b)
         else:
             code = full_new(s, c, a, b)
     elif what == FULL_REPLACE:
-        if stop_waits(s, a):
+        if stop_waits(s, a) or leg_waits(s, a):
             code = stop_replace(s, c, a)
         elif is_peg(np.int64(orders(s)[a]["order_type"])):
             code = peg_replace(s, c, a)
@@ -88,6 +93,8 @@ def full_go(s, what, a, b):
     elif what == FULL_TIMED:
         reference_roll(s, a)
         timed_run(s, a)
+    elif what == FULL_ACTIVATE:
+        legs_activate(s)
     return np.int64(0)
 
 

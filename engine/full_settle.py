@@ -27,6 +27,7 @@ from engine.book_state import (
 from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
 from engine.full_batches import balance_run, batch_watch
+from engine.full_begin import list_run
 from engine.full_indicative import indicative_watch
 from engine.full_modes import trades_now
 from engine.full_pegs import pegs_run
@@ -36,7 +37,7 @@ from engine.full_quotes import quote_go
 from engine.full_run import full_run_on
 from engine.full_stops import waves_run
 from engine.jit import helper, subroutine
-from engine.matching import WORK_CALL, WORK_NONE, WORK_QUOTE, WORK_SETTLE
+from engine.matching import WORK_CALL, WORK_LIST, WORK_NONE, WORK_QUOTE, WORK_SETTLE
 
 STAGE_PROTECT = 0  # quotes filled too much in an uncross are pulled (engine/full_protect.py)
 STAGE_BALANCE = 1  # a balanced batch crosses (engine/full_batches.py)
@@ -119,6 +120,8 @@ def full_work(s):
         full_settle(s)
     elif s[WORK_KIND] == WORK_CALL:
         phase_run(s)
+    elif s[WORK_KIND] == WORK_LIST:
+        list_run(s)
     elif s[WORK_KIND] == WORK_QUOTE:
         quote_go(s)
     elif not full_run_on(s):

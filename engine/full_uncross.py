@@ -45,7 +45,8 @@ from engine.full_counted import level_by_size, markets_by_size
 from engine.full_cross import cross_find
 from engine.full_emit import full_emit_fill
 from engine.full_lines import market_reaching
-from engine.full_match import full_end, full_release, is_hidden, slice_show
+from engine.full_links import full_end, full_release, link_ended, link_moved
+from engine.full_match import is_hidden, slice_show
 from engine.full_modes import in_balanced, market_count
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
@@ -214,6 +215,7 @@ def cross_fill(s, slot, qty):
         else:
             full_remove(s, slot)
         full_release(s, slot)
+        link_ended(s, slot)
 
 
 @helper
@@ -230,6 +232,8 @@ def cross_pair(s, symbol):
     row["pairs"] += 1
     cross_fill(s, buy, qty)
     cross_fill(s, sell, qty)
+    link_moved(s, buy)
+    link_moved(s, sell)
 
 
 @helper

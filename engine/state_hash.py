@@ -18,12 +18,17 @@ import numpy as np
 
 from engine import book_state
 from engine.book_rows import (
+    LEGS_MAX,
+    LINKED_BEGINS,
+    LINKED_WAITS,
     ORDER_FULL,
     ORDER_TAG,
     ORDER_TEXT,
     ROW_NONE,
 )
 from engine.book_state import (
+    ACTIVATE_FIRST,
+    ACTIVATIONS,
     ARRAYS,
     DUE_COUNT,
     LEVELS_FREE,
@@ -80,6 +85,7 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
     live = np.flatnonzero(state.owner)
     rows = state.orders[live]
     full = live[rows["flags"] & ORDER_FULL != 0]
+    legs = state.more["linked"][full] & (LINKED_WAITS | LINKED_BEGINS) != 0
     return {
         "slots": live,
         "owner": state.owner[live],
@@ -88,7 +94,8 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
         "more": state.more[full],
         "aside": state.aside[full[state.aside["row"][full] != ROW_NONE]],
-        "pending": state.pending[full[state.more["waits"][full] != 0]],
+        "pending": state.pending[full[(state.more["waits"][full] != 0) | legs]],
+        "links": state.links[full[state.more["linked"][full] != 0]],
         "pegs": state.pegs[live_pegs(state)],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
@@ -126,6 +133,19 @@ def _settling(state: ShardState) -> dict[str, np.ndarray]:
     return {"settling": state.settling[: int(state.hdr[SETTLING])]}
 
 
+def _lists(state: ShardState) -> dict[str, np.ndarray]:
+    # Of the legs those that are there; the list of a leg's session knows how many.
+    counts = np.minimum(state.lists["count"], LEGS_MAX)
+    there = (np.arange(LEGS_MAX) < counts[:, None]).reshape(-1)
+    return {"lists": state.lists, "legs": state.legs[there]}
+
+
+def _activations(state: ShardState) -> dict[str, np.ndarray]:
+    first, count = int(state.hdr[ACTIVATE_FIRST]), int(state.hdr[ACTIVATIONS])
+    places = (first + np.arange(count)) % len(state.activations)
+    return {"activations": state.activations[places]}
+
+
 def _texts(state: ShardState) -> dict[str, np.ndarray]:
     return {"texts": state.texts[: int(state.hdr[TEXTS_USED]) + 1]}
 
@@ -152,6 +172,10 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "more": _orders,
     "aside": _orders,
     "pending": _orders,
+    "links": _orders,
+    "lists": _lists,
+    "legs": _lists,
+    "activations": _activations,
     "pegs": _orders,
     "due": _orders,
     "free_orders": _orders,

@@ -45,6 +45,7 @@ from engine.records import (
 
 ICEBERG_PARTS = 100  # of an instrument created on first use
 POST_ONLY_SLIDE = int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)
+LIST_KINDS = 3  # OCO, OTO, OTOCO (engine/legs.py)
 RETRANSMISSION = -1  # answer of client_id_code: the id names a live order, say where it stands
 OPTION_FLAGS = int(
     CommandFlag.SLIDE
@@ -147,6 +148,7 @@ def options_code(c):
         or (auction and (kind > OrderType.MARKET or c["min_qty"] != 0))
         or (auction and flags & CommandFlag.POST_ONLY.value != 0)
         or (expires and kind == OrderType.MARKET)
+        or (flags & CommandFlag.LIST.value != 0 and c["decision_code"] == 0)
         or (flags & POST_ONLY_SLIDE == CommandFlag.SLIDE.value)
         or (c["px"] != 0 and unpriced(kind))
         or (flags & CommandFlag.PROTECTED.value != 0 and kind != OrderType.MARKET)
@@ -171,6 +173,7 @@ def new_protocol_code(c):
         or kind > OrderType.PEG_MID
         or tif > TimeInForce.GOOD_FOR_AUCTION
         or c["stp"] > SelfTrade.TRANSFER
+        or c["decision_code"] > LIST_KINDS
     ):
         return np.int64(RejectCode.BAD_FIELD.value)
     if c["symbol_id"] == 0 and c["symbol"] == 0:

@@ -277,6 +277,17 @@ class Client:
         """Enter a market order; options as for `place`."""
         return self.place(symbol, side, qty, None, **options)
 
+    def place_list(self, kind: str, symbol: str, *legs: Line) -> list[Order]:
+        """Enter linked orders together: `kind` oco, oto or otoco, each leg what `place` takes as
+        keywords, but the symbol. Gives the orders, leg by leg.
+        """
+        with self._lock:
+            line = self.core.list_line(kind, symbol, legs)
+            try:
+                return self._run(self.core.place_list(line))
+            except NetworkError as error:
+                raise about_order(error, line["leg1_id"]) from error
+
     def quote(
         self,
         symbol: str,

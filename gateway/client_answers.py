@@ -23,6 +23,10 @@ from gateway.client_reports import (
     Summary,
 )
 
+# Order types that wait for their price, unseen.
+WAITING = frozenset(
+    "stop stop_limit take_profit take_profit_limit trailing_stop trailing_stop_limit".split()
+)
 Number = Decimal | int | str | float
 Line = dict[str, Any]
 Takes = Callable[[Line, Report | None], tuple[bool, bool]]
@@ -148,6 +152,32 @@ def of_mark(kind: str, mark: str) -> Takes:
         if report is None:
             mine = mine or (line["type"] == kind and "request" not in line)
         return mine, mine
+
+    return takes
+
+
+def leg_ids(line: Line) -> list[Id]:
+    """Client ids of the legs of a list, in their order."""
+    return [line[key] for key in ("leg1_id", "leg2_id", "leg3_id") if key in line]
+
+
+def of_list(line: Line, own: Callable[[Report], bool]) -> Takes:
+    """Give what answers a list: all up to where each leg is at rest. An order that waits for its
+    price is told of by ACCEPTED alone; a leg that waits for the first order is parked; a refusal
+    names one leg and means all.
+    """
+    left: dict[Id | None, bool] = {}  # leg -> whether ACCEPTED is not yet the end
+    for number, leg in enumerate(leg_ids(line), 1):
+        enters = number == 1 or line["type"] == "oco"
+        left[leg] = not (enters and line.get(f"leg{number}_order_type") in WAITING)
+    legs = set(left)
+
+    def takes(_: Line, report: Report | None) -> tuple[bool, bool]:
+        if report is None or report.id not in legs or not own(report):
+            return False, False
+        if ends(report) or not left.get(report.id, True):
+            left.pop(report.id, None)
+        return True, report.last or not left or isinstance(report, Rejected)
 
     return takes
 

@@ -272,6 +272,16 @@ class AsyncClient:
         """Enter a market order; options as for `place`."""
         return await self.place(symbol, side, qty, None, **options)
 
+    async def place_list(self, kind: str, symbol: str, *legs: Line) -> list[Order]:
+        """Enter linked orders together: `kind` oco, oto or otoco, each leg what `place` takes as
+        keywords, but the symbol. Gives the orders, leg by leg.
+        """
+        line = self.core.list_line(kind, symbol, legs)
+        try:
+            return await self._run(self.core.place_list(line))
+        except NetworkError as error:
+            raise about_order(error, line["leg1_id"]) from error
+
     async def quote(
         self,
         symbol: str,

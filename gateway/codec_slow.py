@@ -18,6 +18,7 @@ from engine.records import (
 )  # fmt: skip
 from gateway.codec_fields import (
     INT64_MAX,
+    LEG_KEYS,
     Context,
     NumberText,
     Request,
@@ -29,6 +30,7 @@ from gateway.codec_fields import (
     shown,
     text_of,
 )
+from gateway.codec_lists import build_list
 from gateway.codec_numbers import exact_steps
 from gateway.codec_options import (
     NEW_OPTIONS,
@@ -44,6 +46,7 @@ from gateway.codec_tables import (
     HEARTBEAT,
     INSTRUMENTS,
     LIMITS,
+    LISTS,
     LOGON,
     LOGOUT,
     MASS_CANCEL,
@@ -128,7 +131,8 @@ BELONGS: dict[int, frozenset[str]] = {
     LIMITS: frozenset({"type", "request"}),
 }
 BELONGS |= dict.fromkeys(NEW_KINDS, BELONGS[NEW])
-COMMANDS = NEW_KINDS | {CANCEL, REPLACE, MASS_CANCEL, QUOTE, ORDER, OPEN_ORDERS}
+BELONGS |= dict.fromkeys(LISTS, BELONGS[NEW])
+COMMANDS = NEW_KINDS | LISTS | {CANCEL, REPLACE, MASS_CANCEL, QUOTE, ORDER, OPEN_ORDERS}
 
 
 # ---------------------------------------------------------------------- instrument, price, quantity
@@ -231,6 +235,15 @@ def _build_new(request: Request, context: Context) -> None:
     words[C_TAG] = integer_of(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE) or 0
     _price_qty(request, context, _symbol(request, context))
     _route(request, context, everywhere=False)
+
+
+def _build_legs(request: Request, context: Context) -> None:
+    build_list(request, context, _build_leg)
+
+
+def _build_leg(request: Request, context: Context) -> None:
+    _build_new(request, context)
+    _own_id(request, context)
 
 
 def _build_target(request: Request, context: Context) -> None:
@@ -375,7 +388,7 @@ def _build_open_orders(request: Request, context: Context) -> None:
 _BUILDERS: dict[int, Callable[[Request, Context], None]] = {
     CANCEL: _build_cancel, ORDER: _build_cancel, REPLACE: _build_replace,
     MASS_CANCEL: _build_mass_cancel, QUOTE: _build_quote, OPEN_ORDERS: _build_open_orders,
-    **dict.fromkeys(NEW_KINDS, _build_new),
+    **dict.fromkeys(NEW_KINDS, _build_new), **dict.fromkeys(LISTS, _build_legs),
 }  # fmt: skip
 
 
@@ -407,11 +420,13 @@ def request_of(line: bytes, context: Context) -> Request:
         return request
     request.type = kind
     for key in request.keys.keys() - BELONGS[kind]:
-        if key in CANONICAL.values():
+        of_leg = key.startswith(LEG_KEYS)
+        if (key in CANONICAL.values() or of_leg) and not (of_leg and kind in LISTS):
             request.refuse(RejectCode.BAD_FIELD, f"{key} does not belong to {TYPE_NAMES[kind]}")
     if kind in COMMANDS:
         _BUILDERS[kind](request, context)
-        _own_id(request, context)
+        if kind not in LISTS:
+            _own_id(request, context)
         if request.text and kind not in NEW_KINDS:
             request.words[C_FLAGS] = request.words.get(C_FLAGS, 0) | CommandFlag.TEXT_ID
     return request

@@ -100,6 +100,7 @@ STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_L
 )  # fmt: skip
 PEG_PRIMARY, PEG_MARKET, PEG_MID = 23, 24, 25
 QUOTE = 26
+OCO, OTO, OTOCO = 27, 28, 29
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
@@ -111,6 +112,7 @@ TYPES = {
     "take_profit_limit": TAKE_PROFIT_LIMIT,
     "trailing_stop": TRAILING_STOP, "trailing_stop_limit": TRAILING_STOP_LIMIT,
     "peg_primary": PEG_PRIMARY, "peg_market": PEG_MARKET, "peg_mid": PEG_MID,
+    "oco": OCO, "oto": OTO, "otoco": OTOCO,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 NEW_TYPES = {
@@ -122,6 +124,7 @@ NEW_TYPES = {
     PEG_MID: OrderType.PEG_MID,
 }  # fmt: skip
 NEW_KINDS = frozenset({NEW, *NEW_TYPES})
+LISTS = frozenset({OCO, OTO, OTOCO})  # several new orders in one request
 FAST_TYPES = ("new", "limit", "market", "cancel", "replace")
 SIDES = {"buy": 0, "b": 0, "bid": 0, "sell": 1, "s": 1, "ask": 1}
 TIFS = {member.name.lower(): int(member) for member in TimeInForce}

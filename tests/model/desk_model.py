@@ -146,6 +146,7 @@ def session_open(model: ExchangeModel, c: Command) -> None:
     if session is None:
         raise Refused(RejectCode.ID_TABLE_FULL)
     session.is_open = True
+    model.unfinished_lists.pop(session.slot, None)
     session.logon, session.producer = c["logon"], c["producer"]
     session.cancel_all_on_close = bool(c["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE)
     session.cancel_day_on_close = bool(c["flags"] & CommandFlag.CANCEL_DAY_ON_CLOSE)

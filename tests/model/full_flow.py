@@ -50,7 +50,8 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | QUOTES | BATCHES  # what the kernels have
+# What the kernels have.
+FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | QUOTES | BATCHES | LISTS
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 

@@ -79,6 +79,10 @@ STYLES: dict[str, dict[str, int]] = {
     },
     "on-best": {"flags": int(CommandFlag.TRIGGER_BEST)},
     "bps": {"flags": int(CommandFlag.DISTANCE_BPS)},
+    "oco": {"decision_code": 1},
+    "oto": {"decision_code": 2},
+    "otoco": {"decision_code": 3},
+    "more": {"flags": int(CommandFlag.LIST)},
     "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
     "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},
     "own-session": {"flags": int(CommandFlag.BY_SESSION)},
@@ -189,17 +193,19 @@ class Player:
         if "as" in words:
             label = words.pop(words.index("as") + 1)
             words.remove("as")
-            if label in RESERVED:
+            for name in RESERVED.intersection(label.split(",")):
                 raise ScenarioError(
-                    f"    {label!r} cannot name an order: it is a word of the language"
+                    f"    {name!r} cannot name an order: it is a word of the language"
                 )
         command = self._build(words)
         events = self.venue.apply(command)
+        accepted = [event for event in events if event["kind"] == EventKind.ACCEPTED]
+        names = label.split(",") if "," in label else [label] * len(accepted)
+        for name, event in zip(names, accepted, strict=False):
+            if name:
+                side = "ba"[event["side"]] if command["kind"] == CommandKind.QUOTE else ""
+                self.labels[name + side] = event["order_id"] >> SLOT_BITS
         for event in events:
-            if event["kind"] == EventKind.ACCEPTED and label:
-                quoted = command["kind"] == CommandKind.QUOTE
-                side = "ba"[event["side"]] if quoted else ""
-                self.labels[label + side] = event["order_id"] >> SLOT_BITS
             if event["kind"] == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_OPENED:
                 name = event["text"].decode()
                 who = (event["account"], name)

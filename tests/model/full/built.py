@@ -11,7 +11,7 @@ from tests.model.full.order import BUDGET, PEGS, STOPS
 
 PARTS = frozenset("stops phases shares batches budget quotes pegs lists".split())
 BUILT: frozenset[str] = frozenset(
-    {"batches", "budget", "pegs", "phases", "quotes", "shares", "stops"}
+    {"batches", "budget", "lists", "pegs", "phases", "quotes", "shares", "stops"}
 )
 
 PART_OF_TYPE = {

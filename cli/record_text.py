@@ -17,6 +17,7 @@ from engine.records import (
     COMMAND,
     EVENT,
     UNSTATED,
+    Algorithm,
     CommandFlag,
     CommandKind,
     EventFlag,
@@ -51,6 +52,7 @@ FLAGS: dict[str, type[IntEnum]] = {"COMMAND": CommandFlag, "EVENT": EventFlag}
 SPECIAL: dict[tuple[int, str], type[IntEnum]] = {
     (EventKind.PHASE, "code"): Phase,
     (EventKind.PHASE, "amount"): Phase,
+    (EventKind.PHASE, "order_type"): Algorithm,
     (EventKind.STATUS, "role"): OrderState,
 }
 LETTERS = {

@@ -32,7 +32,7 @@ from engine.limit_count import count_begin, limit_find
 from engine.records import NOTIONAL_MAX, AccountLimit, RejectCode
 from engine.validate import symbol_find
 
-LIMITS_KINDS = 5  # of AccountLimit
+LIMITS_KINDS = 6  # of AccountLimit; the first two are engine/quoters.py's
 
 
 @helper

@@ -12,7 +12,9 @@ from engine.book_rows import ACCOUNT_KILLED, SESSION_KILLED
 from engine.book_state import ShardState
 from engine.records import AccountLimit, unpack_name
 
-LIMIT_NAMES = {int(what): what.name.lower() for what in AccountLimit if what}
+LIMIT_NAMES = {
+    int(what): what.name.lower() for what in AccountLimit if what >= AccountLimit.MAX_QTY
+}
 
 
 @dataclass(frozen=True)

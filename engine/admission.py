@@ -83,7 +83,7 @@ def admission_code(s, c):
     enters = kind == CommandKind.NEW or kind == CommandKind.REPLACE or kind == CommandKind.QUOTE
     if enters and marks & (SESSION_KILLED | SESSION_ACCOUNT_KILLED):
         return np.int64(RejectCode.ACCOUNT_BLOCKED.value), np.int64(0)
-    if marks & SESSION_LIMITED:
+    if marks & SESSION_LIMITED and c["decision_code"] == 0:  # no legs: not of plain orders
         if kind == CommandKind.NEW:
             return plain_new_code(s, c)
         if kind == CommandKind.REPLACE:

@@ -189,10 +189,11 @@ class AccountLimit(IntEnum):
     """What SET_LIMITS limits (in `order_type`); 0 of the value takes the limit away."""
 
     PROTECTION = 0  # fills on quotes within a window
-    MAX_QTY = 1  # lots of one order
-    MAX_NOTIONAL = 2  # price times quantity of one order, ticks times lots
-    MAX_OPEN_ORDERS = 3
-    MAX_POSITION = 4  # lots, either way, as if all that is open on a side were filled
+    PROTECTION_START = 1  # the same, of a start: what is so already stays as it is
+    MAX_QTY = 2  # lots of one order
+    MAX_NOTIONAL = 3  # price times quantity of one order, ticks times lots
+    MAX_OPEN_ORDERS = 4
+    MAX_POSITION = 5  # lots, either way, as if all that is open on a side were filled
 
 
 class KillAction(IntEnum):
@@ -216,6 +217,7 @@ class EventFlag(IntEnum):
     TEXT_ID = 128  # `text` holds the client id
     DONE = 256  # CONTINUED: nothing left
     POST_ONLY = 512
+    MORE = 1024  # answer to one side of a quote: that to the other side is next
 
 
 class Role(IntEnum):

@@ -38,7 +38,7 @@ def limit_words(state: ShardState) -> np.ndarray:
         row = state.limit_rows[place]
         symbol_id = int(state.symbols[int(row["symbol"])]["symbol_id"])
         words += [LIMITS_WORD, int(row["account"]), symbol_id]
-        words += [int(row["limit"][what]) for what in AccountLimit if what]
+        words += [int(row["limit"][what]) for what in AccountLimit if what >= AccountLimit.MAX_QTY]
         words += [int(row["position"]), int(row["open_orders"]), *row["open_qty"].tolist()]
     return np.array(words, np.int64)
 

@@ -21,6 +21,7 @@ most CALL_NS):
 
 import numpy as np
 
+from engine.activations import activation_first
 from engine.atomics import (
     cpu_pause,
     fence_seq_cst,
@@ -31,10 +32,12 @@ from engine.atomics import (
     store_release,
 )
 from engine.book_state import (
+    ACTIVATIONS,
     BATCH_VERSION,
     DIRTY_COUNT,
     EVENT_MASK,
     FATAL,
+    IN_TS,
     INTENT,
     NEXT_DEADLINE,
     OUT_POSITION,
@@ -163,9 +166,11 @@ def may_trade(s, c):
 def work_concerns(s, c):
     """Whether the open work must be complete before `c` may run (RULES §1). Not if the work is
     about one symbol, `c` about an order in another that is not watched, and `c` cannot become a
-    work itself: there is room for one.
+    work itself: there is room for one. While legs are called everything waits.
     """
     kind = c["kind"]
+    if s[ACTIVATIONS] != 0 or (kind == CommandKind.NEW and c["decision_code"] != 0):
+        return True
     short = kind == CommandKind.CANCEL or kind == CommandKind.QUERY_ORDER or kind == CommandKind.NEW
     symbol = np.int64(s[WORK_SYMBOL])
     if symbol == 0 or not short or c["symbol_id"] == 0:
@@ -239,7 +244,7 @@ def ring_next(s, p):
         ring = p.loop[SHARD_INDEX] * producers + producer
         slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
         if command_ready(p.command_words, slot, p.positions[producer]):
-            if s[WORK_KIND] == WORK_NONE or not work_concerns(s, p.commands[slot]):
+            if s[WORK_KIND] | s[ACTIVATIONS] == 0 or not work_concerns(s, p.commands[slot]):
                 if not reset_early(p, p.commands[slot]):
                     return slot
         p.loop[NEXT_RING] = producer + 1 if producer + 1 < producers else 0
@@ -364,8 +369,12 @@ def wall_guess(p):
 
 
 @helper
-def time_waits(s, p):
-    """Whether a TIME may be due now; cheap, and wrong only for one that is not."""
+def own_waits(s, p):
+    """Whether a leg goes live, or a TIME may be due now; cheap, and wrong only for one that is
+    not.
+    """
+    if s[ACTIVATIONS] != 0 and s[WORK_KIND] == WORK_NONE:
+        return True
     if s[NEXT_DEADLINE] == 0 or s[WORK_KIND] != WORK_NONE:
         return False
     return p.journal[J_PAUSE] != 0 or s[NEXT_DEADLINE] <= wall_guess(p)
@@ -398,6 +407,18 @@ def time_turn(s, p, wall):
 
 
 @helper
+def own_turn(s, p, wall):
+    """Write down what the loop does next by itself: ACTIVATE of a leg that is called, else TIME;
+    returns whether there is anything.
+    """
+    if s[ACTIVATIONS] != 0 and s[WORK_KIND] == WORK_NONE:
+        none = np.int64(0)
+        own_command(p, CommandKind.ACTIVATE, none, activation_first(s), none)
+        return True
+    return time_turn(s, p, wall)
+
+
+@helper
 def command_run(s, p, slot, wall):
     """Step and stage the command in a ring's slot; slot < 0: the loop's own."""
     commands, words, index = p.own, p.own_words, np.int64(0)
@@ -411,7 +432,8 @@ def command_run(s, p, slot, wall):
         p.loop[COMMANDS] += 1
     c = commands[index]
     s[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
-    step_one(s, c, wall)
+    activates = slot < 0 and c["kind"] == CommandKind.ACTIVATE  # at the time of its cause
+    step_one(s, c, np.int64(s[IN_TS]) if activates else wall)
     if p.journal[J_MODE] != MODE_NONE:
         record_stage(s, p.journal, p.staging_words, words, index)
 
@@ -432,7 +454,7 @@ def batch_run(s, p):
     if not batch_begin(s, p):
         return np.int64(0)
     slot = ring_next(s, p)
-    if slot < 0 and not work_turn(s, p) and not time_waits(s, p):
+    if slot < 0 and not work_turn(s, p) and not own_waits(s, p):
         return np.int64(0)
     if p.journal[J_MODE] != MODE_NONE and not gate_pass(s, p):
         return np.int64(0)
@@ -444,7 +466,7 @@ def batch_run(s, p):
         if (count & 1 == 0 or slot < 0) and work_turn(s, p):
             slice_run(s, p)  # every second turn while other rings have work
         else:
-            if time_turn(s, p, wall):
+            if own_turn(s, p, wall):
                 slot = np.int64(-1)
             elif slot < 0:
                 break
@@ -508,7 +530,7 @@ def work_waits(s, p):
         slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
         if command_ready(p.command_words, slot, p.positions[producer]):
             return True
-    return s[WORK_KIND] != WORK_NONE or time_waits(s, p)
+    return s[WORK_KIND] != WORK_NONE or own_waits(s, p)
 
 
 def shard_ports_private(

@@ -92,8 +92,11 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
         return f'"{quote}{value}"' if text_ids else str(value)
 
     kind = rng.choices(
-        ("new", "limit", "market", "market_to_limit", "cancel", "replace", "mass_cancel", "order"),
-        (30, 6, 5, 1, 12, 8, 1, 1),
+        (
+            *("new", "limit", "market", "market_to_limit", "cancel", "replace"),
+            *("mass_cancel", "order", "quote"),
+        ),
+        (30, 6, 5, 1, 12, 8, 1, 1, 2),
     )[0]
     pairs = [("type", f'"{_case(rng, kind)}"')] if kind != "new" or rng.random() < 0.5 else []
     symbol = SYMBOLS[min(int(rng.expovariate(1.0)), len(SYMBOLS) - 1)]
@@ -128,6 +131,9 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
             pairs.append(
                 ("order_type", rng.choice(('"limit"', '"Market"', '"stop"', '"market_to_limit"')))
             )
+    if kind == "quote":
+        sides = [(key, _number(rng)) for key in ("bid", "bid_qty", "ask", "ask_qty")]
+        pairs += rng.sample(sides, rng.choice((0, 2, 3, 4, 4)))
     if kind in ("cancel", "replace", "order"):
         if rng.random() < 0.6:
             pairs.append((rng.choice(_TARGET), an_id(rng.randint(1, 500))))

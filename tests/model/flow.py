@@ -77,6 +77,7 @@ def draw_world(rng: random.Random) -> World:
         accounts_max=8,
         text_ids_max=rng.choice((8, 100, 512)),
         account_limits_max=rng.choice((1, 3, 20)),
+        quoters_max=rng.choice((2, 16, 16)),
         max_walk=rng.choice((1, 2, 5, 100)),
         slice_events=rng.choice((1, 2, 4, 5, 8, 32)),
         events_per_command_max=256,
@@ -403,13 +404,13 @@ class Flow:
 
     def _account_limit(self) -> Fields:
         rng, model = self.rng, self.model
-        what = rng.randint(1, 4)
+        what = rng.randint(2, 5)
         size = self.world.qty_max
         values = {
-            1: rng.randint(max(size // 2, 1), size),
-            2: CENTRE * rng.randint(max(size // 2, 1), size),
-            3: rng.randint(1, 5),
-            4: rng.randint(1, 4 * size),
+            2: rng.randint(max(size // 2, 1), size),
+            3: CENTRE * rng.randint(max(size // 2, 1), size),
+            4: rng.randint(1, 5),
+            5: rng.randint(1, 4 * size),
         }
         book = self._pick(list(model.books.values()))
         account = rng.randint(1, self.world.accounts)
@@ -421,7 +422,7 @@ class Flow:
         return {
             "kind": int(CommandKind.SET_LIMITS),
             "account": self._often(account, 0, -1, 7),
-            "order_type": self._often(what, 0, 5),
+            "order_type": self._often(what, 0, 1, 6),
             "symbol_id": self._often(book.symbol_id, 77),
             "amount": value,
             "client_order_id": self._admin_seq(),

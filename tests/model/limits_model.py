@@ -207,7 +207,7 @@ def words(model: ExchangeModel) -> list[int]:
         found += [1, account]
     for session in model.sessions.slots:
         found += [2, session.slot] if session.killed else []
-    names = [int(what) for what in AccountLimit if what]
+    names = [int(what) for what in AccountLimit if what >= AccountLimit.MAX_QTY]
     for (account, symbol_id), limits in sorted(model.limits_of.items()):
         there = open_orders(model, account, symbol_id)
         found += [3, account, symbol_id, *(limits.values.get(what, 0) for what in names)]

@@ -80,7 +80,6 @@ from engine.records import (
 DONE, WAITS, ENDED, BREACH = 0, 1, 2, 3
 
 
-@subroutine
 @helper
 def full_id_insert(s, slot):
     """Index the order by its client id; that of a quote names two orders, and so neither."""

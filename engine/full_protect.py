@@ -26,7 +26,7 @@ from engine.deadline import delay_code
 from engine.emit import event_account, event_new, symbol_id_of
 from engine.full_book import full_touch
 from engine.full_emit import full_emit_ended
-from engine.full_match import full_end, full_release
+from engine.full_links import full_end, full_release
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
 from engine.quoters import (

@@ -38,11 +38,10 @@ from engine.book_state import (
 from engine.emit import emit_continued, event_public
 from engine.full_bands import static_code
 from engine.full_book import full_remove, full_shrink, full_touch
-from engine.full_emit import full_emit_accepted, full_emit_ended, order_total
-from engine.full_match import full_release
+from engine.full_emit import full_emit_accepted, full_emit_ended, order_total, replaced_open
+from engine.full_links import full_release
 from engine.full_modes import phase_of, trades_now
 from engine.full_orders import DAY_NS, more_take
-from engine.full_replace import replaced_open
 from engine.full_rounds import level_crowded
 from engine.full_run import full_enter, full_run_on
 from engine.jit import helper, subroutine

@@ -34,6 +34,7 @@ TRIGGER_PAIRS = {
 }  # fmt: skip
 NEW_PAIRS = TRIGGER_PAIRS | {
     "peak": "peak", "min": "min_qty", "stp": "stp", "until": "expire_time", "on": "trigger_on",
+    "budget": "budget",
 }  # fmt: skip
 REPLACE_PAIRS = TRIGGER_PAIRS | {
     "qty": "qty", "price": "price", "peak": "peak", "min": "min_qty", "until": "expire_time",
@@ -47,6 +48,8 @@ HELP = """\
     good_for_auction market_to_limit hidden slide protected peak=N min=N stp=MODE
     stop trigger=P [on=best]   take_profit trigger=P   with a price: stop_limit, take_profit_limit
     trailing_stop distance=P|bps=N [activation=P]; a buy states a price, its cap
+    buy SYMBOL budget=SUM: what that much money buys now, in whole lots   buy GOLD budget=1000
+    buy QTY SYMBOL budget=SUM fok: all of it, for no more; sell: raises it
   cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3
   replace ID [qty=N] [price=P] [SYMBOL]    qty: the new total             replace 3 price=187.40
     and peak=N min=N tif=day|gtd|gtc until=NS trigger=P activation=P distance=P bps=N
@@ -92,11 +95,20 @@ class Terminal:
 
     # ------------------------------------------------------------------------------ commands
     def _enter(self, side: str, words: list[str]) -> Iterator[str]:
+        # A budget stands for the quantity, and a fill-or-kill one has both.
+        spends = any(word.lower().startswith("budget=") for word in words)
+        if spends and not words[0][0].isdigit():
+            words = ["", *words]
         options = [word.lower() for word in words[2:]]
         price = options.pop(0) if options and options[0][0].isdigit() else None
         pairs = pairs_of(options, NEW_PAIRS)
         bare = [option for option in options if "=" not in option]
-        if len(words) < 2 or pairs is None or set(bare) - {*WORDS, *TIFS, *TYPES}:
+        if (
+            len(words) < 2
+            or "=" in words[1]
+            or pairs is None
+            or set(bare) - {*WORDS, *TIFS, *TYPES}
+        ):
             raise UsageError(
                 f"{side} QTY SYMBOL [PRICE] [ioc|fok|post], as in: {side} 10 AAPL 187.42;"
                 " help lists more"
@@ -104,7 +116,7 @@ class Terminal:
         said: Line = pairs | {WORDS[word]: True for word in bare if word in WORDS}
         said["tif"] = next((word for word in bare if word in TIFS), None)
         said["order_type"] = next((word for word in bare if word in STATED_TYPES), None)
-        order = self.client.place(words[1], side, words[0], price, **said)
+        order = self.client.place(words[1], side, words[0] or None, price, **said)
         self._remember(order)
         yield from self._told(order)
 

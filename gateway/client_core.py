@@ -35,7 +35,6 @@ from gateway.client_answers import (
     Number,
     Request,
     Takes,
-    decimal_text,
     ends,
     number_text,
     of_mark,
@@ -317,7 +316,7 @@ class ClientCore:
         self,
         symbol: str,
         side: str,
-        qty: Number,
+        qty: Number | None,
         price: Number | None = None,
         *,
         tif: str | None = None,
@@ -337,6 +336,7 @@ class ClientCore:
         activation: Number | None = None,
         distance: Number | None = None,
         distance_bps: int | None = None,
+        budget: Number | None = None,
     ) -> Line:
         """Give a new order as a line; takes the next client id where none is given. Options as in
         `OrderOptions`.
@@ -348,7 +348,7 @@ class ClientCore:
             "type": "new",
             "symbol": symbol,
             "side": side,
-            "qty": decimal_text(qty),
+            "qty": number_text(qty),
             "price": number_text(price),
             "order_type": order_type,
             "tif": tif,
@@ -367,6 +367,7 @@ class ClientCore:
             "activation": number_text(activation),
             "distance": number_text(distance),
             "distance_bps": distance_bps,
+            "budget": number_text(budget),
         }
 
     def _request(self, line: Line, takes: Takes) -> Request:

@@ -54,6 +54,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "activation": ("activation",),
     "distance": ("distance",),
     "distance_bps": ("distance_bps",),
+    "budget": ("budget",),
     "stp": ("stp",),
     "expire_time": ("expire_time",),
     "tag": ("tag",),
@@ -94,6 +95,7 @@ MARKET_TO_LIMIT = 16
 STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_LIMIT = (
     17, 18, 19, 20, 21, 22
 )  # fmt: skip
+BUDGET = 30
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
@@ -104,6 +106,7 @@ TYPES = {
     "stop": STOP, "stop_limit": STOP_LIMIT, "take_profit": TAKE_PROFIT,
     "take_profit_limit": TAKE_PROFIT_LIMIT,
     "trailing_stop": TRAILING_STOP, "trailing_stop_limit": TRAILING_STOP_LIMIT,
+    "budget": BUDGET,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 NEW_TYPES = {
@@ -111,6 +114,7 @@ NEW_TYPES = {
     STOP: OrderType.STOP, STOP_LIMIT: OrderType.STOP_LIMIT,
     TAKE_PROFIT: OrderType.TAKE_PROFIT, TAKE_PROFIT_LIMIT: OrderType.TAKE_PROFIT_LIMIT,
     TRAILING_STOP: OrderType.TRAILING_STOP, TRAILING_STOP_LIMIT: OrderType.TRAILING_STOP_LIMIT,
+    BUDGET: OrderType.BUDGET,
 }  # fmt: skip
 NEW_KINDS = frozenset({NEW, *NEW_TYPES})
 FAST_TYPES = ("new", "limit", "market", "cancel", "replace")

@@ -81,6 +81,7 @@ def _options(rng: random.Random, replace: bool) -> list[tuple[str, str]]:
         known += [(key, truth) for key in ("hidden", "slide", "protected")]
         stp = rng.choice(("none", "expire_taker", "Expire_Maker", "decrement", "default"))
         known.append(("stp", f'"{stp}"'))
+        known.append(("budget", rng.choice(("12", '"100.55"', "0", '"1e-10"', "5e9"))))
     return rng.sample(known, rng.choice((1, 1, 2)))
 
 
@@ -92,8 +93,11 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
         return f'"{quote}{value}"' if text_ids else str(value)
 
     kind = rng.choices(
-        ("new", "limit", "market", "market_to_limit", "cancel", "replace", "mass_cancel", "order"),
-        (30, 6, 5, 1, 12, 8, 1, 1),
+        (
+            *("new", "limit", "market", "market_to_limit", "cancel", "replace", "mass_cancel"),
+            *("order", "budget"),
+        ),
+        (30, 6, 5, 1, 12, 8, 1, 1, 1),
     )[0]
     pairs = [("type", f'"{_case(rng, kind)}"')] if kind != "new" or rng.random() < 0.5 else []
     symbol = SYMBOLS[min(int(rng.expovariate(1.0)), len(SYMBOLS) - 1)]
@@ -128,6 +132,10 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
             pairs.append(
                 ("order_type", rng.choice(('"limit"', '"Market"', '"stop"', '"market_to_limit"')))
             )
+    if kind == "budget":
+        pairs += [("side", '"buy"'), ("Budget", _number(rng))]
+        if rng.random() < 0.3:
+            pairs += [("tif", '"fok"'), (rng.choice(_QTY), str(rng.randint(1, 900)))]
     if kind in ("cancel", "replace", "order"):
         if rng.random() < 0.6:
             pairs.append((rng.choice(_TARGET), an_id(rng.randint(1, 500))))

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from engine.calendars import calendar_of
 from engine.records import (
     PRICE_TICKS_MAX,
     QTY_LOTS_MAX,
@@ -34,6 +35,7 @@ ITCH_TICK_UNIT = UNITS // 10**4
 
 ON_BREACH = ("auction", "expire")  # by the value of the rule
 BAND_MAX = 10_000
+CALL_S_MAX = 86_400
 
 
 class ConfigError(ValueError):
@@ -62,6 +64,10 @@ class Instrument:
     dynamic_band: int = -1  # basis points around the last trade, 0 none; -1: as it was
     on_breach: str = ""  # of the dynamic band: auction or expire; "": as it was
     reference: str = ""  # price at listing, the first static reference; "": the first trade
+    calendar: tuple[str, ...] = ()  # "09:00 continuous", ...: phases of a day (engine/calendars.py)
+    # Seconds of a volatility or reopening call, and of each extension of a call; 0: until an
+    # operator ends it.
+    volatility_call_s: int = 30
 
     @property
     def tick_units(self) -> int:
@@ -428,11 +434,23 @@ def _check_instrument(instrument: Instrument) -> None:
         )
     _check_sharing(instrument)
     _check_bands(instrument)
-    if instrument.rule_values and instrument.rule_set == RuleSet.PLAIN:
+    _check_calendar(instrument)
+    stated = instrument.rule_values or instrument.calendar
+    if stated and instrument.rule_set == RuleSet.PLAIN:
         raise ConfigError(
-            f"instrument {instrument.symbol}: algorithm, lmm, bands and their like need"
+            f"instrument {instrument.symbol}: algorithm, lmm, bands, calendar and their like need"
             ' rules = "full"'
         )
+
+
+def _check_calendar(instrument: Instrument) -> None:
+    where = f"instrument {instrument.symbol}:"
+    try:
+        calendar_of(instrument.calendar)
+    except ValueError as error:
+        raise ConfigError(f"{where} calendar: {error}") from error
+    if not 0 <= instrument.volatility_call_s <= CALL_S_MAX:
+        raise ConfigError(f"{where} volatility_call_s must be 0 .. {CALL_S_MAX}")
 
 
 def _check_bands(instrument: Instrument) -> None:
@@ -513,6 +531,10 @@ def _build(kind: type, values: Any, where: str) -> Any:
             raise ConfigError(f"{where}.{name}: expected a whole number, not {value!r}")
         if expected in ("str", str) and not isinstance(value, str):
             raise ConfigError(f"{where}.{name}: expected text in quotes, not {value!r}")
+        if expected in ("tuple[str, ...]", tuple[str, ...]):
+            if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+                raise ConfigError(f"{where}.{name}: expected a list of texts, not {value!r}")
+            values = {**values, name: tuple(value)}
     try:
         return kind(**values)
     except TypeError as error:

@@ -171,7 +171,7 @@ def _fields_of(kind: Any, prefix: str) -> list[tuple[str, ...]]:
                 if dataclasses.is_dataclass(made)
                 else []
             )
-        elif isinstance(default, tuple):
+        elif isinstance(default, tuple) and default:
             rows += _fields_of(type(default[0]), f"{prefix}{field.name}[].")
         else:
             shown = "required" if default is None else orjson.dumps(default).decode()

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cli.client import Terminal, UsageError
@@ -82,6 +82,8 @@ def no_directory() -> Any:
 
 
 @given(st.integers(1, NOTIONAL_MAX), st.integers(0, 12))
+@example(NOTIONAL_MAX - 2, 0)
+@example(10**18 + 1, 3)
 def test_budget_is_exact_to_the_last_digit(units: int, zeros: int) -> None:
     text = f"{units // 10**9}.{units % 10**9:09d}" + "0" * zeros
     config = Config()

@@ -401,6 +401,7 @@ def test_request_that_means_nothing_is_refused_and_nothing_is_sent(
         ("state", State.STARTING, "shard 0 is starting"),
         ("heartbeat_ns", 1, "shard 0 is silent"),
     ],
+    ids=("halted", "starting", "silent"),
 )
 def test_shard_that_is_down_is_told_and_gets_no_command(
     hall: Hall, label: str, value: int, word: str

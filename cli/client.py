@@ -5,6 +5,7 @@ shown the moment it happens. When standard input is a pipe, nothing is prompted,
 outcome is printed, and the exit code is 1 if any line was refused.
 """
 
+import functools
 import os
 import select
 import sys
@@ -26,7 +27,7 @@ WORDS = {"post": "post_only", "hidden": "hidden", "slide": "slide", "protected":
 TIFS = ("gtc", "ioc", "fok", "day", "gtd", "at_open", "at_close", "good_for_auction")
 STATED_TYPES = (
     *("market_to_limit", "stop", "stop_limit", "take_profit", "take_profit_limit"),
-    *("trailing_stop", "trailing_stop_limit"),
+    *("trailing_stop", "trailing_stop_limit", "peg_primary", "peg_market", "peg_mid"),
 )
 TYPES = ("market", "limit", *STATED_TYPES)
 TRIGGER_PAIRS = {
@@ -40,6 +41,11 @@ REPLACE_PAIRS = TRIGGER_PAIRS | {
     "qty": "qty", "price": "price", "peak": "peak", "min": "min_qty", "until": "expire_time",
     "tif": "tif",
 }  # fmt: skip
+LISTS = {
+    "oco": "sell 5 110 / sell 5 stop trigger=90",
+    "oto": "buy 5 100 / sell 5 110",
+    "otoco": "buy 5 100 / sell 5 110 / sell 5 stop trigger=90",
+}
 NUMBERS = ("expire_time", "distance_bps")
 HELP = """\
   buy  QTY SYMBOL [PRICE] [ioc|fok|post]   no price: market order         buy 10 AAPL 187.42
@@ -48,8 +54,13 @@ HELP = """\
     good_for_auction market_to_limit hidden slide protected peak=N min=N stp=MODE
     stop trigger=P [on=best]   take_profit trigger=P   with a price: stop_limit, take_profit_limit
     trailing_stop distance=P|bps=N [activation=P]; a buy states a price, its cap
+    peg_primary peg_market peg_mid   with a price, the cap
     buy SYMBOL budget=SUM: what that much money buys now, in whole lots   buy GOLD budget=1000
     buy QTY SYMBOL budget=SUM fok: all of it, for no more; sell: raises it
+  oco SYMBOL LEG / LEG       oto, otoco: LEG / LEG [/ LEG]   linked orders, each leg as above
+    but without the symbol         oco GOLD sell 5 110 / sell 5 stop trigger=90
+  quote SYMBOL [BIDQTY@BID|-] [ASKQTY@ASK] both at once; a side that    quote GOLD 5@12.4 5@12.6
+                                           is not stated goes           quote GOLD
   cancel ID [SYMBOL]                       ID: your number, or #order_id  cancel 3
   replace ID [qty=N] [price=P] [SYMBOL]    qty: the new total             replace 3 price=187.40
     and peak=N min=N tif=day|gtd|gtc until=NS trigger=P activation=P distance=P bps=N
@@ -73,6 +84,8 @@ class Terminal:
         self.commands: dict[str, Callable[[list[str]], Iterator[str]]] = {
             "buy": lambda words: self._enter("buy", words),
             "sell": lambda words: self._enter("sell", words),
+            **{kind: functools.partial(self._list, kind) for kind in LISTS},
+            "quote": self._quote,
             "cancel": self._cancel,
             "replace": self._replace,
             "cancelall": self._cancel_all,
@@ -99,26 +112,43 @@ class Terminal:
         spends = any(word.lower().startswith("budget=") for word in words)
         if spends and not words[0][0].isdigit():
             words = ["", *words]
-        options = [word.lower() for word in words[2:]]
-        price = options.pop(0) if options and options[0][0].isdigit() else None
-        pairs = pairs_of(options, NEW_PAIRS)
-        bare = [option for option in options if "=" not in option]
-        if (
-            len(words) < 2
-            or "=" in words[1]
-            or pairs is None
-            or set(bare) - {*WORDS, *TIFS, *TYPES}
-        ):
+        said = options_of(words[2:])
+        if len(words) < 2 or "=" in words[1] or said is None:
             raise UsageError(
                 f"{side} QTY SYMBOL [PRICE] [ioc|fok|post], as in: {side} 10 AAPL 187.42;"
                 " help lists more"
             )
-        said: Line = pairs | {WORDS[word]: True for word in bare if word in WORDS}
-        said["tif"] = next((word for word in bare if word in TIFS), None)
-        said["order_type"] = next((word for word in bare if word in STATED_TYPES), None)
-        order = self.client.place(words[1], side, words[0] or None, price, **said)
+        order = self.client.place(words[1], side, words[0] or None, **said)
         self._remember(order)
         yield from self._told(order)
+
+    def _list(self, kind: str, words: list[str]) -> Iterator[str]:
+        legs: list[Line] = []
+        for leg in " ".join(words[1:]).split("/"):
+            side, qty, *rest = [*leg.lower().split(), "", ""]
+            said = options_of([word for word in rest if word])
+            if side not in ("buy", "sell") or not qty or said is None:
+                raise UsageError(f"{kind} SYMBOL LEG / LEG, as in: {kind} GOLD {LISTS[kind]}")
+            legs.append({"side": side, "qty": qty} | said)
+        for order in self.client.place_list(kind, words[0], *legs):
+            self._remember(order)
+            yield from self._told(order)
+
+    def _quote(self, words: list[str]) -> Iterator[str]:
+        sides = [word.partition("@")[::2] if word != "-" else ("", "") for word in words[1:]]
+        sides += [("", "")] * (2 - len(sides))
+        if not words or len(sides) > 2 or any(bool(qty) != bool(px) for qty, px in sides):
+            raise UsageError(
+                "quote SYMBOL [BIDQTY@BID|-] [ASKQTY@ASK], as in: quote GOLD 5@12.40 5@12.60"
+            )
+        (bid_qty, bid), (ask_qty, ask) = sides
+        stated = (text or None for text in (bid, bid_qty, ask, ask_qty))
+        quote = self.client.quote(words[0], *stated)
+        for order in (quote.bid, quote.ask):
+            if order is not None:
+                self.symbols[f"#{order.order_id}"] = order.symbol
+        for report in quote.reports:
+            yield self.report_line(report)
 
     def _cancel(self, words: list[str]) -> Iterator[str]:
         target = self._target(words, "cancel ID [SYMBOL]")
@@ -225,10 +255,26 @@ class Terminal:
             f"shown {report.shown}" if report.shown is not None else "",
             f"trigger {report.trigger}" if report.trigger is not None else "",
             f"filled {report.filled}" if report.filled else "",
+            f"limit {report.limit}" if report.limit is not None else "",
             report.reason,
             report.stp,
         ]
         return f"{head} {words}  {'  '.join(word for word in tail if word)}"
+
+
+def options_of(words: list[str]) -> Line | None:
+    """Price and options behind the quantity of an order; None when a word means nothing."""
+    options = [word.lower() for word in words]
+    price = options.pop(0) if options and options[0][0].isdigit() else None
+    pairs = pairs_of(options, NEW_PAIRS)
+    bare = [option for option in options if "=" not in option]
+    if pairs is None or set(bare) - {*WORDS, *TIFS, *TYPES}:
+        return None
+    said: Line = pairs | {WORDS[word]: True for word in bare if word in WORDS}
+    said["price"] = price
+    said["tif"] = next((word for word in bare if word in TIFS), None)
+    said["order_type"] = next((word for word in bare if word in STATED_TYPES), None)
+    return said
 
 
 def pairs_of(words: list[str], known: dict[str, str]) -> Line | None:

@@ -17,6 +17,7 @@ from engine.records import (
     COMMAND,
     EVENT,
     UNSTATED,
+    Algorithm,
     CommandFlag,
     CommandKind,
     EventFlag,
@@ -53,6 +54,7 @@ FLAGS: dict[str, type[IntEnum]] = {"COMMAND": CommandFlag, "EVENT": EventFlag}
 SPECIAL: dict[tuple[str, int, str], type[IntEnum]] = {
     ("EVENT", EventKind.PHASE, "code"): Phase,
     ("EVENT", EventKind.PHASE, "amount"): Phase,
+    ("EVENT", EventKind.PHASE, "order_type"): Algorithm,
     ("EVENT", EventKind.STATUS, "role"): OrderState,
     ("COMMAND", CommandKind.LIST_INSTRUMENT, "order_type"): RuleSet,
     ("COMMAND", CommandKind.SET_PHASE, "order_type"): Phase,

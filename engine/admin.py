@@ -61,6 +61,32 @@ def list_rules(instrument: Instrument) -> list[np.ndarray]:
     ]
 
 
+def set_limits(
+    account: int, symbol: str, lots: int, window_ns: int, *, start: bool = False
+) -> np.ndarray:
+    """SET_LIMITS: lots that may be filled on the account's quotes within the window, 0 for no
+    protection; arms it again. `start`: what is so already stays as it is.
+    """
+    return admin_record(
+        CommandKind.SET_LIMITS,
+        account=account,
+        symbol=pack_name(symbol),
+        qty=lots,
+        amount=window_ns if lots else 0,
+        order_type=int(start),
+    )
+
+
+def list_protections(config: Config, symbols: set[str]) -> list[np.ndarray]:
+    """SET_LIMITS for each protection that the configuration states for these instruments."""
+    numbers = {account.name: account.account for account in config.accounts}
+    return [
+        set_limits(numbers[p.account], p.symbol, p.lots, p.window_ms * 10**6, start=True)
+        for p in config.protections
+        if p.symbol in symbols
+    ]
+
+
 def incarnation(number: int, *, orders_lost: bool) -> np.ndarray:
     """INCARNATION: the number resuming clients must know (0 keeps it); `orders_lost`: order ids
     that were given out may be unknown, none of them is given out again.
@@ -117,6 +143,7 @@ def start_commands(
     mine = [i for i in config.instruments if shard_of_symbol(i.symbol, config.shards) == shard]
     rows += [list_instrument(instrument) for instrument in mine]
     rows += [row for instrument in mine for row in list_rules(instrument)]
+    rows += list_protections(config, {instrument.symbol for instrument in mine})
     rows += [feed_state(letter, today(), epoch) for letter in "SQ"]
     return np.concatenate(rows)
 

@@ -19,6 +19,7 @@ from engine.book_rows import (
     ORDER_TEXT,
     ROW_BUYS,
     ROW_PARKED,
+    ROW_PEGS,
     ROW_SELLS,
 )
 from engine.book_state import (
@@ -46,9 +47,13 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
+from engine.link_check import leg_slots, link_columns, link_faults
+from engine.pegs_check import peg_column, peg_faults, peg_slots
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
-from engine.records import InstrumentRule, Phase, RuleSet
+from engine.quoter_check import quoted_slots, quoter_faults, quoter_words
+from engine.records import Algorithm, InstrumentRule, OrderType, Phase, RuleSet, TimeInForce
 
+STOP_MARKETS = (OrderType.STOP, OrderType.TAKE_PROFIT, OrderType.TRAILING_STOP)
 CALLS = (Phase.PRE_OPEN, Phase.OPENING_CALL, Phase.VOLATILITY_CALL, Phase.CLOSING_CALL)
 
 
@@ -163,7 +168,21 @@ def _digest_columns(state: ShardState, slots: np.ndarray, *, full: bool) -> list
         marks = (ORDER_HIDDEN, ORDER_SLIDE)
         columns += [(rows["flags"] & mark != 0).astype(np.int64) for mark in marks]
         columns += [extra[name].astype(np.int64) for name in ("stp", "min_qty", "expire_ts")]
+        columns += link_columns(state, slots)
+        columns.append(peg_column(state, slots))
+        columns.append((extra["quoter"] != 0).astype(np.int64))
     return columns
+
+
+def _digest_pegs(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    # Pegs that are parked, in the order of their parking.
+    slots = row_slots(state, symbol, ROW_PEGS)
+    count = np.array([len(slots)], np.int64)
+    return np.concatenate([count, _digest_orders(state, slots, full=True)])
+
+
+def _digest_batches(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    return np.array([state.calls[symbol]["cross_at"]], np.int64)
 
 
 def _digest_phases(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
@@ -184,6 +203,12 @@ def _digest_phases(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def _digest_legs(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    slots = leg_slots(state, symbol)
+    columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
+    return np.concatenate([np.array([len(slots)], np.int64), np.column_stack(columns).reshape(-1)])
+
+
 def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndarray:
     # The algorithm, and the places of the top orders among `slots`, from 1 on.
     row = state.rules[symbol]
@@ -191,10 +216,14 @@ def _digest_shares(state: ShardState, symbol: int, slots: np.ndarray) -> np.ndar
     return np.array([row["rule"][InstrumentRule.ALGORITHM], *tops], np.int64)
 
 
+def _digest_quotes(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
+    return np.array(quoter_words(state, symbol), np.int64)
+
+
 def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
     book, slots = state.rules[symbol], stop_slots(state, symbol)
     # In continuous trading the range is cleared before it is looked at again.
-    kept = int(state.symbols[symbol]["phase"] != Phase.CONTINUOUS)
+    kept = int(not _trades_now(state, symbol))
     head = [int(book["wave_low"]) * kept, int(book["wave_high"]) * kept, len(slots)]
     columns = _digest_columns(state, slots, full=True) + stop_columns(state, slots)
     return np.concatenate([np.array(head, np.int64), np.column_stack(columns).reshape(-1)])
@@ -202,10 +231,37 @@ def _digest_stops(state: ShardState, symbol: int, _: np.ndarray) -> np.ndarray:
 
 # Behind the orders of a full book, in the alphabetical order of the parts of the rules.
 _DIGEST_PARTS: tuple[Callable[[ShardState, int, np.ndarray], np.ndarray], ...] = (
+    _digest_batches,
+    _digest_legs,
+    _digest_pegs,
     _digest_phases,
+    _digest_quotes,
     _digest_shares,
     _digest_stops,
 )
+
+
+def _in_batch(state: ShardState, symbol: int) -> bool:
+    # Orders wait for the crosses of a batch mode.
+    algorithm = state.rules[symbol]["rule"][InstrumentRule.ALGORITHM]
+    continuous = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
+    return bool(continuous and algorithm >= Algorithm.BATCH_AUCTION)
+
+
+def _trades_now(state: ShardState, symbol: int) -> bool:
+    continuous = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
+    return bool(continuous) and not _in_batch(state, symbol)
+
+
+def _collects(state: ShardState, symbol: int) -> bool:
+    return int(state.symbols[symbol]["phase"]) in CALLS or _in_batch(state, symbol)
+
+
+def _guests(state: ShardState, symbol: int) -> int:
+    # Orders in levels that live for one cross only.
+    rows = state.orders[np.concatenate([order_slots(state, symbol, side) for side in (0, 1)])]
+    brief = ~np.isin(rows["tif"], (TimeInForce.GTC, TimeInForce.DAY, TimeInForce.GTD))
+    return int((brief | np.isin(rows["order_type"], STOP_MARKETS)).sum()) if len(rows) else 0
 
 
 def _require(condition: bool, invariant: str, where: str) -> None:
@@ -234,7 +290,7 @@ def check_state(state: ShardState) -> None:
             resting, levels, nodes = resting + rows, levels + level_count, nodes + node_count
             level = int(state.sides[symbol * 2 + side]["best"])
             best[side] = int(state.levels[level]["px"]) if level >= 0 else 0
-        trades = state.symbols[symbol]["phase"] == Phase.CONTINUOUS
+        trades = _trades_now(state, symbol)
         _require(
             not trades or not (best[0] and best[1]) or best[0] < best[1],
             "I1 not crossed",
@@ -242,6 +298,7 @@ def check_state(state: ShardState) -> None:
         )
         resting += _check_rows(state, symbol)
         waiting += _check_waiting(state, symbol)
+        resting += len(leg_slots(state, symbol))
     _require(
         resting + waiting == len(live),
         "I9",
@@ -254,15 +311,19 @@ def check_state(state: ShardState) -> None:
     )
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
+    faults = quoter_faults(state, live)
+    _require(not faults, "I9 quotes", f"{faults[:3]}")
     _check_ids(state, live)
     _check_texts(state, live)
     _check_deadlines(state, _check_due(state, live))
+    for fault in link_faults(state):
+        _require(False, "I9 linked orders", fault)
 
 
 def _check_rows(state: ShardState, symbol: int) -> int:
     # Orders of a symbol that are in no level; returns how many.
     total = 0
-    for row in (ROW_PARKED, ROW_BUYS, ROW_SELLS):
+    for row in (ROW_PARKED, ROW_BUYS, ROW_SELLS, ROW_PEGS):
         where = f"symbol {symbol} row {row}"
         slots, call = row_slots(state, symbol, row), state.calls[symbol]
         ranks = state.more["rank"][slots]
@@ -278,12 +339,18 @@ def _check_rows(state: ShardState, symbol: int) -> int:
 
 
 def _check_waiting(state: ShardState, symbol: int) -> int:
-    # Orders that wait for a trigger; returns how many.
+    # Orders that wait for a trigger; returns how many. Pegs watch the symbol as they do.
     slots, faults = stop_faults(state, symbol)
     _require(not faults, "I9 waiting orders", f"symbol {symbol}: {faults[:3]}")
+    faults = peg_faults(state, symbol)
+    _require(not faults, "I9 pegs", f"symbol {symbol}: {faults[:3]}")
     watched = int(state.rules[symbol]["watched"])
-    collects = int(state.symbols[symbol]["phase"]) in CALLS
-    _require(watched == len(slots) + collects, "I9 watched", f"symbol {symbol}: {watched}")
+    collects = _collects(state, symbol)
+    full = state.symbols[symbol]["rules"] == RuleSet.FULL
+    guests = _guests(state, symbol) if full else 0
+    _require(guests == int(state.calls[symbol]["guests"]), "I9 guests", f"symbol {symbol}")
+    watchers = len(slots) + len(peg_slots(state, symbol))
+    _require(watched == watchers + collects, "I9 watched", f"symbol {symbol}: {watched}")
     return len(slots)
 
 
@@ -405,6 +472,7 @@ def _check_dark(state: ShardState, level: int, slots: list[int], where: str) -> 
 
 def _check_ids(state: ShardState, live: np.ndarray) -> None:
     with_id = {int(slot) for slot in live if state.orders[slot]["client_order_id"] != 0}
+    with_id -= set(quoted_slots(state, live).tolist())  # their ids name two orders
     entries = state.ids[state.ids != 0]
     named = [int(e & np.uint64(0xFFFFFFFF)) - 1 for e in entries]
     _require(
@@ -435,7 +503,7 @@ def _check_texts(state: ShardState, live: np.ndarray) -> None:
     told = sorted((int(state.order_text[order]), order) for order in named)
     rows = [(n, int(state.texts[n]["order"])) for n in range(1, used + 1)]
     _require(
-        told == [(n, order) for n, order in rows if order != NONE],
+        told == [(n, order) for n, order in rows if order >= 0],
         "I9 text rows",
         f"{len(told)} living orders with a text id",
     )
@@ -467,11 +535,13 @@ def _check_deadlines(state: ShardState, expiries: list[int]) -> None:
     _require(bool((armed["dead_man"] != 0).all()), "deadline", "armed without a dead-man time")
     pending = [int(v) for name in ("dead_man_at", "close_at") for v in waits[name] if v != 0]
     pending += expiries
-    told = state.calls["indicative_at"]
+    told = np.concatenate([state.calls[name] for name in ("indicative_at", "cross_at")])
     pending += told[told != 0].tolist()
     _require(
         int((told != 0).sum()) == int(state.hdr[TIMED_SYMBOLS]), "deadline", "symbols that wait"
     )
+    for symbol in np.flatnonzero(state.calls["cross_at"]).tolist():
+        _require(_in_batch(state, symbol), "deadline", f"a cross of symbol {symbol}")
     bound = int(state.hdr[NEXT_DEADLINE])
     _require(not pending or 0 < bound <= min(pending), "deadline", f"the next is not {bound}")
 

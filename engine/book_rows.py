@@ -51,10 +51,35 @@ MORE = np.dtype(
         ("link", "<i4"),  # next in a list by size, while a round is planned
         ("waits", "<i8"),  # for its trigger: STOP_NONE, STOP_WAITS, STOP_ELECTED
         ("rank", "<i8"),  # time priority within the symbol, 0: none yet
-        ("reserved", "<i8"),
+        ("linked", "<i4"),  # LINKED_*: what ties it to other orders, and how it waits for them
+        ("quoter", "<i4"),  # side of a quote: its row in `quoters`, 0: none
     ],
     align=True,
 )
+LINKED_OCO = 1  # LINK.sibling goes with it
+LINKED_FIRST = 2  # LINK.leg goes live behind it
+LINKED_WAITS = 4  # a leg that is not live yet
+LINKED_PROTECTED = 8  # a market order that gets the instrument's protection when it goes live
+LINKED_BEGINS = 16  # accepted, its turn to enter has not come yet
+# The other orders of a list (engine/full_links.py), in the same slot. Of an order without
+# MORE.linked this is rubbish.
+LINK = np.dtype(
+    [
+        ("leg", "<i8"),  # order_id of the first leg of an OTO whose first order this is
+        ("sibling", "<i4"),  # slot of the other leg of an OCO
+        ("legs", "<i4"),  # how many legs were parked with it
+    ],
+    align=True,
+)
+# A list whose last leg is not there yet, by session slot (engine/legs.py).
+LIST = np.dtype(
+    [
+        ("count", "<i4"),  # legs so far
+        ("code", "<i4"),  # RejectCode of the first of them that fails
+    ],
+    align=True,
+)
+LEGS_MAX = 3
 # What an order that waits for its trigger (MORE.waits) has beside MORE, in the same slot
 # (engine/full_pending.py). Of any other order this is rubbish.
 PENDING = np.dtype(
@@ -80,12 +105,23 @@ ASIDE = np.dtype(
     [
         ("next", "<i4"),
         ("prev", "<i4"),
-        ("row", "<i4"),  # ROW_PARKED, ROW_BUYS or ROW_SELLS, ROW_NONE: it is not aside
+        ("row", "<i4"),  # one of ROW_*; ROW_NONE: it is not aside
         ("reserved", "<i4"),
     ],
     align=True,
 )
-ROW_NONE, ROW_PARKED, ROW_BUYS, ROW_SELLS = 0, 1, 2, 3
+ROW_NONE, ROW_PARKED, ROW_BUYS, ROW_SELLS, ROW_PEGS = 0, 1, 2, 3, 4
+# What a pegged order has beside MORE, in the same slot (engine/full_pegged.py). Of any other order
+# this is rubbish.
+PEG = np.dtype(
+    [
+        ("cap", "<i4"),  # ticks; ORDER.px is where it stands, its cap while it is parked
+        ("next", "<i4"),  # among the pegs of its symbol, in entry order
+        ("prev", "<i4"),
+        ("moves", "<i4"),  # PEG_STANDS, PEG_OUT, PEG_RUNS: how far its repricing is
+    ],
+    align=True,
+)
 # What a level of the full rules has beside LEVEL, whose qty is then what is displayed. Its queue
 # has displayed orders first, then the hidden ones.
 DARK = np.dtype(
@@ -147,7 +183,7 @@ RULES = np.dtype(
         ("rule", "<i8", (32,)),  # by InstrumentRule: in force now
         ("reference", "<i8"),  # static band reference, ticks; 0: none
         ("settles", "<i8"),  # it is in `settling`
-        ("watched", "<i8"),  # how much of it looks at every change: stops that wait
+        ("watched", "<i8"),  # how much looks at every change: stops that wait, pegs, a call
         ("triggers", "<i8", (6,)),  # roots of the heaps of waiting stops (engine/full_pending.py)
         ("trail_first", "<i8"),  # list of waiting trailing stops
         ("trails", "<i8"),  # how many
@@ -163,7 +199,12 @@ RULES = np.dtype(
         ("lead_count", "<i4"),  # lead market makers: how many, who, and their percentages
         ("lead_account", "<i4", (LEAD_MAX,)),
         ("lead_percent", "<i4", (LEAD_MAX,)),
-        ("reserved", "<i8", (13,)),
+        ("peg_first", "<i4"),  # list of the pegs, in entry order (engine/full_pegged.py)
+        ("peg_last", "<i4"),
+        ("peg_next", "<i4"),  # while they are repriced: where to look for the next that moves
+        ("peg_count", "<i4"),
+        ("over", "<i8"),  # first of the `quoters` whose protection is to fire, 0: none
+        ("reserved", "<i8", (10,)),
     ],
     align=True,
 )
@@ -178,9 +219,9 @@ CALL = np.dtype(
         ("has_calendar", "<i8"),
         ("resumes_to", "<i8"),  # phase behind cancel-only
         ("ranks", "<i8"),  # last one given out
-        ("head", "<i8", (4,)),  # by row: parked orders, market orders of a call by side
-        ("tail", "<i8", (4,)),
-        ("count", "<i8", (4,)),
+        ("head", "<i8", (5,)),  # by row: parked orders, market orders of a call by side, pegs
+        ("tail", "<i8", (5,)),
+        ("count", "<i8", (5,)),
         ("told", "<i8", (4,)),  # price, volume, surplus and its side as last told in this call
         ("indicative_at", "<i8"),  # something else is to be told then, 0: nothing
         ("indicative_from", "<i8"),  # not before
@@ -198,7 +239,10 @@ CALL = np.dtype(
         ("trades", "<i8"),  # trade_id as it began
         ("old_ref", "<i8"),
         ("old_extensions", "<i8"),
-        ("reserved", "<i8", (7,)),
+        ("cross_at", "<i8"),  # batch modes: the next cross, 0: nothing waits for one
+        ("once", "<i8"),  # the cross under way is that of a batch mode: one, and no more
+        ("algorithm", "<i8"),  # that comes behind it, + 1; 0: it stays
+        ("guests", "<i8"),  # orders in levels that cannot rest: the next cross is their last
     ],
     align=True,
 )
@@ -217,6 +261,26 @@ SESSION = np.dtype(
     align=True,
 )
 ACCOUNT = np.dtype([("account_seq", "<i8"), ("open", "<i8")], align=True)
+# Who quotes an instrument, or is protected there (engine/quoters.py): the live sides of the quote,
+# and what was filled on it lately. Row 0 stays empty.
+QUOTE_PARTS = 64  # of the clock, of which one more than a window has
+QUOTER = np.dtype(
+    [
+        ("symbol", "<i4"),  # 0: nobody's row
+        ("account", "<i4"),
+        ("slot", "<i4", (2,)),  # of the side + 1, 0: none
+        ("limit", "<i4"),  # lots that may be filled within the window, 0: unprotected
+        ("fired", "<i4"),  # until the protection is armed again
+        ("window", "<i8"),  # ns
+        ("width", "<i8"),  # of a part
+        ("newest", "<i8"),  # number of the newest part of the clock with a fill
+        ("next", "<i4"),  # of those to fire, by account; of rows that are free
+        ("over", "<i4"),  # it is to fire
+        ("reserved", "<i8"),
+        ("parts", "<i8", (QUOTE_PARTS,)),  # lots, by number of the part
+    ],
+    align=True,
+)
 TEXT = np.dtype(
     [
         ("hash", "<u8"),
@@ -227,6 +291,7 @@ TEXT = np.dtype(
     ],
     align=True,
 )
+assert QUOTER.itemsize == 64 + 8 * QUOTE_PARTS
 assert (ORDER.itemsize, LEVEL.itemsize, SIDE.itemsize, SYMBOL.itemsize, SESSION.itemsize) == (
     64,
     32,

@@ -20,10 +20,15 @@ from engine.book_rows import (
     ASIDE,
     CALL,
     DARK,
+    LEGS_MAX,
     LEVEL,
+    LINK,
+    LIST,
     MORE,
     ORDER,
+    PEG,
     PENDING,
+    QUOTER,
     RULES,
     SESSION,
     SIDE,
@@ -31,7 +36,7 @@ from engine.book_rows import (
     TEXT,
 )
 from engine.config import Instrument, ShardLimits
-from engine.records import EVENT_SLOT
+from engine.records import COMMAND, EVENT_SLOT
 
 TREE_BITS = 6
 TREE_HEIGHT = 5  # heights of nodes: 0 (leaf) .. 5, 6 bits each: 36 >= 31
@@ -104,11 +109,21 @@ RECEIPT_GATEWAY_IN = 56  # four words as they lie in the slot; shard_out is writ
 RECEIPT_SHARD_IN = 57
 RECEIPT_SHARD_OUT = 58
 RECEIPT_PRODUCER_SEQ = 59
-TIMED_SYMBOLS = 60  # symbols whose indicative price waits for its time
+TIMED_SYMBOLS = 60  # times that symbols wait for: indicative prices, crosses of batch modes
 BATCH_VERSION = 61  # odd while a batch changes the books
 INTENT = 62  # highest position announced to readers of the event ring
 TOUCHED = 63  # symbol the running command changed
 # From here: more state proper.
+QUOTERS_TOP = 64  # rows of `quoters` below it were in use
+QUOTERS_FREE = 65  # first of those that are free again, 0: none
+QUOTE_SLOT = 66  # by side of the quote that is being entered: slot + 1 of what is still to enter
+QUOTE_REF = 68  # by side: slice that BOOKED replaces, as the public knows it, 0: none
+QUOTE_SHOWN = 70  # by side: what it displays
+ACTIVATIONS = 72  # first legs in `activations`: each goes live by an ACTIVATE of its own
+ACTIVATE_FIRST = 73  # place of the first of them
+BEGIN_FIRST = 74  # orders of a list that enter one after the other (engine/full_begin.py), 0: none
+BEGIN_SECOND = 75
+RESIZE_TOTAL = 76  # total that the sibling of WORK_ORDER takes behind its run, 0: it keeps its own
 HDR_WORDS = 80
 REJECT_CODES = 1000
 GONE_WORDS = 16
@@ -129,6 +144,11 @@ ARRAYS: dict[str, np.dtype] = {
     "more": MORE,
     "aside": ASIDE,
     "pending": PENDING,
+    "links": LINK,
+    "lists": LIST,
+    "legs": COMMAND,  # LEGS_MAX for each session: what is there of its unfinished list
+    "activations": _I8,  # ring of order ids (engine/full_links.py)
+    "pegs": PEG,
     "due": _I4,  # heap of order slots by (expire_ts, order_id)
     "free_orders": _I4,
     "levels": LEVEL,
@@ -147,6 +167,8 @@ ARRAYS: dict[str, np.dtype] = {
     "names": _U8,
     "sessions": SESSION,
     "accounts": ACCOUNT,
+    "quoters": QUOTER,
+    "quoter_index": _I4,  # hash table of (symbol, account): row in `quoters`, 0: empty
     "ids": _U8,
     "gone": _U8,  # entries of `ids` to be removed soon
     "look": _I8,  # what engine/lookahead.py remembers
@@ -167,12 +189,15 @@ orders, owner, order_text, order_tag = (
 )
 free_orders, levels, free_levels = (_views[n] for n in ("free_orders", "levels", "free_levels"))
 more, pending, due, dark = (_views[n] for n in ("more", "pending", "due", "dark"))
+pegs = _views["pegs"]
 node_bits, node_child, node_parent = (_views[n] for n in ("node_bits", "node_child", "node_parent"))
 free_nodes, recent = (_views[n] for n in ("free_nodes", "recent"))
 sides, symbols, names = (_views[n] for n in ("sides", "symbols", "names"))
+links, lists, legs, activations = (_views[n] for n in ("links", "lists", "legs", "activations"))
 rules, settling = (_views[n] for n in ("rules", "settling"))
 aside, calls = (_views[n] for n in ("aside", "calls"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
+quoters, quoter_index = (_views[n] for n in ("quoters", "quoter_index"))
 ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
 text_index, scratch, dirty = (_views[n] for n in ("text_index", "scratch", "dirty"))
 rejects, producer_seq = (_views[n] for n in ("rejects", "producer_seq"))
@@ -234,6 +259,11 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "more": orders,
         "aside": orders,
         "pending": orders,
+        "links": orders,
+        "lists": limits.sessions_max + 1,
+        "legs": (limits.sessions_max + 1) * LEGS_MAX,
+        "activations": orders,
+        "pegs": orders,
         "due": orders,
         "free_orders": orders,
         "levels": levels,
@@ -252,6 +282,8 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "names": symbols,
         "sessions": limits.sessions_max + 1,
         "accounts": limits.accounts_max,
+        "quoters": limits.quoters_max + 1,
+        "quoter_index": _power_of_two(2 * limits.quoters_max + 2),
         "ids": max(_power_of_two(orders * 2), 4 * GONE_WORDS),
         "gone": GONE_WORDS,
         "look": LOOK_WORDS,
@@ -329,6 +361,8 @@ def allocate_state(
     state.dark["head"] = NONE
     state.calls["head"] = state.calls["tail"] = NONE
     state.rules["triggers"] = state.rules["trail_first"] = NONE
+    for name in ("peg_first", "peg_last", "peg_next"):
+        state.rules[name] = NONE
     values = {
         SHARD: shard,
         EVENT_MASK: len(events) - 1,
@@ -360,5 +394,5 @@ def set_policy(state: ShardState, unknown_symbol: str, template: Instrument) -> 
 
 def small_limits(**changes: int) -> ShardLimits:
     """Limits for tests and warm-up: a few kilobytes."""
-    base = ShardLimits(64, 32, 8, 8, 16, 16, 100, 1000, 1064, 64)
+    base = ShardLimits(64, 32, 8, 8, 16, 16, 16, 100, 1000, 1064, 64)
     return dataclasses.replace(base, **changes)

@@ -113,10 +113,24 @@ def order_withdraw(s, slot, reason):
         order_cancel(s, slot, reason)
 
 
+@helper
+def cancels_left(s):
+    """Whether anything of the list is still to be cancelled. Some went with an order they belong
+    to; their slots may be somebody else's by now.
+    """
+    while s[WORK_CURSOR] < s[WORK_TOTAL]:
+        slot = np.int64(scratch(s)[s[WORK_CURSOR]])
+        mine = np.int64(owner(s)[slot]) == s[WORK_ACCOUNT]
+        if mine and (s[WORK_SYMBOL] == 0 or np.int64(orders(s)[slot]["symbol"]) == s[WORK_SYMBOL]):
+            return True
+        s[WORK_CURSOR] += 1
+    return False
+
+
 @subroutine
 def cancels_run(s):
     """Cancel on until the list or the slice ends."""
-    while s[WORK_CURSOR] < s[WORK_TOTAL] and not slice_full(s):
+    while cancels_left(s) and not slice_full(s):
         order_withdraw(s, np.int64(scratch(s)[s[WORK_CURSOR]]), np.int64(s[WORK_REASON]))
         s[WORK_CURSOR] += 1
         s[WORK_COUNT] += 1

@@ -198,6 +198,7 @@ class EventFlag(IntEnum):
     TEXT_ID = 128  # `text` holds the client id
     DONE = 256  # CONTINUED: nothing left
     POST_ONLY = 512
+    MORE = 1024  # answer to one side of a quote: that to the other side is next
 
 
 class Role(IntEnum):

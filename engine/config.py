@@ -56,10 +56,14 @@ class Instrument:
     stp: str = "none"  # self-trade prevention of orders that name none
     iceberg_parts: int = 100  # most slices of an iceberg
     protection: int = 0  # ticks a protected market order goes beyond the best opposite price
-    algorithm: str = ""  # how a level is shared out: fifo, pro_rata, ...; "": as it was
+    algorithm: str = ""  # who trades: fifo, pro_rata, ..., balanced_batch; "": as it was
     fifo_percent: int = -1  # of fifo_pro_rata; -1: as it was
     lmm: str = ""  # lead market makers: "3:40 4:10", account:percent; percent 0 takes one away
     max_level_orders: int = 0  # most orders of a level that is shared out; 0: as it was
+    batch_ms: int = 0  # batch_auction crosses at multiples of it; 0: as it was
+    min_orders: int = 0  # balanced_batch: crossing orders wanted on each side; 0: as it was
+    balance_pct: int = -1  # and the smaller side's quantity, of the larger's; -1: as it was
+    max_wait_ms: int = -1  # after which it crosses all the same; -1: as it was
     static_band: int = -1  # basis points around the static reference, 0 none; -1: as it was
     dynamic_band: int = -1  # basis points around the last trade, 0 none; -1: as it was
     on_breach: str = ""  # of the dynamic band: auction or expire; "": as it was
@@ -89,6 +93,14 @@ class Instrument:
     def rule_values(self) -> list[tuple[InstrumentRule, int]]:
         """What a start sets behind the listing: (rule, value), only what is stated."""
         found: list[tuple[InstrumentRule, int]] = []
+        if self.batch_ms:
+            found.append((InstrumentRule.BATCH_MS, self.batch_ms))
+        if self.min_orders:
+            found.append((InstrumentRule.MIN_ORDERS, self.min_orders))
+        if self.balance_pct >= 0:
+            found.append((InstrumentRule.BALANCE_PCT, self.balance_pct))
+        if self.max_wait_ms >= 0:
+            found.append((InstrumentRule.MAX_WAIT_MS, self.max_wait_ms))
         if self.algorithm:
             found.append((InstrumentRule.ALGORITHM, Algorithm[self.algorithm.upper()]))
         if self.fifo_percent >= 0:
@@ -161,6 +173,18 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Protection:
+    """Market-maker protection: what may be filled on the quotes of an account in an instrument with
+    the full rules before they are pulled. A start does not arm one again that has fired.
+    """
+
+    account: str
+    symbol: str
+    lots: int  # 0: unprotected
+    window_ms: int = 1000
+
+
+@dataclass(frozen=True)
 class Throttle:
     """Token buckets of one class, per session; 0 means without limit. Cancels have their own,
     higher bucket.
@@ -183,6 +207,7 @@ class ShardLimits:
     sessions_max: int = 4096
     accounts_max: int = 4096
     text_ids_max: int = 1 << 16
+    quoters_max: int = 4096  # pairs of an account and an instrument that quote or are protected
     max_walk: int = 100_000
     slice_events: int = (
         16_000  # a slice ends before the first unit that would start after this many events
@@ -210,6 +235,7 @@ class ShardLimits:
             "sessions_max",
             "accounts_max",
             "text_ids_max",
+            "quoters_max",
             "max_walk",
             "slice_events",
             "batch_max",
@@ -356,6 +382,7 @@ class Config:
     instruments: tuple[Instrument, ...] = DEMO_INSTRUMENTS
     accounts: tuple[Account, ...] = DEMO_ACCOUNTS
     throttles: tuple[Throttle, ...] = DEMO_THROTTLES
+    protections: tuple[Protection, ...] = ()
     shard: ShardLimits = field(default_factory=ShardLimits)
     rings: Rings = field(default_factory=Rings)
     gateway: GatewayLimits = field(default_factory=GatewayLimits)
@@ -390,7 +417,20 @@ class Config:
                 )
             if account.throttle not in throttles:
                 raise ConfigError(f"account {account.name}: no throttle class {account.throttle!r}")
+        for protection in self.protections:
+            self._check_protection(protection)
         return self
+
+    def _check_protection(self, protection: Protection) -> None:
+        where = f"protection of {protection.account} in {protection.symbol}:"
+        if protection.account not in {a.name for a in self.accounts}:
+            raise ConfigError(f"{where} no such account")
+        full = {i.symbol for i in self.instruments if i.rule_set == RuleSet.FULL}
+        if protection.symbol not in full:
+            raise ConfigError(f'{where} no instrument of that name with rules = "full"')
+        longest = 1000 * 86_400 * 365
+        if not 0 <= protection.lots <= QTY_LOTS_MAX or not 1 <= protection.window_ms <= longest:
+            raise ConfigError(f"{where} lots must be at least 0, window_ms 1 to {longest}")
 
     def to_json(self) -> bytes:
         return orjson.dumps(dataclasses.asdict(self))
@@ -433,6 +473,7 @@ def _check_instrument(instrument: Instrument) -> None:
             " 0 ticks"
         )
     _check_sharing(instrument)
+    _check_batches(instrument)
     _check_bands(instrument)
     _check_calendar(instrument)
     stated = instrument.rule_values or instrument.calendar
@@ -465,10 +506,24 @@ def _check_bands(instrument: Instrument) -> None:
     _ = instrument.reference_px
 
 
+def _check_batches(instrument: Instrument) -> None:
+    for name, lowest, highest in (
+        ("batch_ms", 0, QTY_LOTS_MAX),
+        ("min_orders", 0, QTY_LOTS_MAX),
+        ("balance_pct", -1, 100),
+        ("max_wait_ms", -1, QTY_LOTS_MAX),
+    ):
+        if not lowest <= getattr(instrument, name) <= highest:
+            raise ConfigError(
+                f"instrument {instrument.symbol}: {name} must be {lowest + 1} .. {highest}, or"
+                f" {lowest} to leave it"
+            )
+
+
 def _check_sharing(instrument: Instrument) -> None:
     # What a start sets by SET_RULE has to be what the engine takes.
     where = f"instrument {instrument.symbol}:"
-    known = [a.name.lower() for a in Algorithm if a <= Algorithm.TIME_PRO_RATA]
+    known = [a.name.lower() for a in Algorithm]
     if instrument.algorithm.lower() not in ("", *known):
         raise ConfigError(
             f"{where} algorithm must be one of {', '.join(known)}, not {instrument.algorithm!r}"
@@ -503,7 +558,12 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
         "journal": Journal,
         "template": Instrument,
     }
-    lists = {"instruments": Instrument, "accounts": Account, "throttles": Throttle}
+    lists = {
+        "instruments": Instrument,
+        "accounts": Account,
+        "throttles": Throttle,
+        "protections": Protection,
+    }
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key in nested:

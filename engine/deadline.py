@@ -1,6 +1,6 @@
 """Deadlines: when a silent or an abandoned session is dealt with (RULES §10, §13), and what is due
-first of all that waits for a time: orders that expire (engine/order_due.py) and indicative prices
-(engine/full_indicative.py) too.
+first of all that waits for a time: orders that expire (engine/order_due.py), crosses of batch modes
+(engine/full_batches.py) and indicative prices (engine/full_indicative.py) too.
 
 Hot in `session_heard`, rare elsewhere. A session row has two deadlines, 0 where there is none:
 
@@ -91,23 +91,28 @@ def session_deadline(s, slot):
 
 
 @helper
-def indication_first(s):
-    """(time, symbol) of the first indicative price that waits to be told; 0: none does."""
+def timed_first(s):
+    """(time, symbol) of what a symbol waits for first: the cross of a batch mode, before indicative
+    prices of the same time; 0: none waits.
+    """
     earliest, found = np.int64(0), np.int64(0)
     if s[TIMED_SYMBOLS] == 0:
         return earliest, found
-    for symbol in range(1, np.int64(s[SYMBOLS_USED]) + 1):
-        at = np.int64(calls(s)[symbol]["indicative_at"])
-        if at != 0 and (earliest == 0 or at < earliest):
-            earliest, found = at, np.int64(symbol)
+    for turn in range(2):
+        for symbol in range(1, np.int64(s[SYMBOLS_USED]) + 1):
+            row = calls(s)[symbol]
+            at = np.int64(row["cross_at"]) if turn == 0 else np.int64(row["indicative_at"])
+            if at != 0 and (earliest == 0 or at < earliest):
+                earliest, found = at, np.int64(symbol)
     return earliest, found
 
 
 @subroutine
 def deadline_find(s, now):
-    """What is due first at `now`: (session slot, order_id, symbol whose indicative price is told),
-    all 0 when nothing is. At the same time an order comes first, then a session, then a symbol,
-    among equals the lowest. Makes NEXT_DEADLINE exact. O(sessions), O(symbols) where any waits.
+    """What is due first at `now`: (session slot, order_id, symbol that crosses or whose indicative
+    price is told), all 0 when nothing is. At the same time an order comes first, then a session,
+    then crosses, then prices, among equals the lowest. Makes NEXT_DEADLINE exact. O(sessions),
+    O(symbols) where any waits.
     """
     earliest, found = np.int64(0), np.int64(0)
     for slot in range(1, np.int64(s[SESSIONS_USED]) + 1):
@@ -118,9 +123,9 @@ def deadline_find(s, now):
     if expiry != 0 and (earliest == 0 or expiry <= earliest):
         earliest, found = expiry, np.int64(0)
         order_id = np.int64(orders(s)[np.int64(due(s)[0])]["order_id"])
-    told_at, symbol = indication_first(s)
-    if told_at != 0 and (earliest == 0 or told_at < earliest):
-        earliest, found, order_id = told_at, np.int64(0), np.int64(0)
+    timed_at, symbol = timed_first(s)
+    if timed_at != 0 and (earliest == 0 or timed_at < earliest):
+        earliest, found, order_id = timed_at, np.int64(0), np.int64(0)
     else:
         symbol = np.int64(0)
     s[NEXT_DEADLINE] = earliest

@@ -8,7 +8,8 @@ supervisor's producer or the loop; those of a start may be repeated and then cha
 
 import numpy as np
 
-from engine.admin import PRODUCER_SUPERVISOR
+from engine.activations import activation_first
+from engine.admin import PRODUCER_LOOP, PRODUCER_SUPERVISOR
 from engine.book_state import (
     ACCOUNTS_CAPACITY,
     FEED_EPOCH,
@@ -44,10 +45,18 @@ from engine.emit import (
     emit_session,
 )
 from engine.full_entry import full_command, full_go
-from engine.full_numbers import FULL_EXPIRE, FULL_INDICATE, FULL_PHASE, FULL_RULE
+from engine.full_numbers import (
+    FULL_ACTIVATE,
+    FULL_EXPIRE,
+    FULL_LIMITS,
+    FULL_PHASE,
+    FULL_RULE,
+    FULL_TIMED,
+)
 from engine.id_table import texts_forget
 from engine.image import image_open
 from engine.jit import helper, subroutine
+from engine.legs import list_drop
 from engine.order_due import due_now
 from engine.records import (
     SLOT_MASK,
@@ -120,6 +129,7 @@ def step_session_open(s, c):
     row["producer"] = c["producer"]
     row["flags"] = c["flags"]
     deadlines_clear(s, slot)
+    list_drop(s, slot)
     row["dead_man"] = c["amount"]
     session_heard(s, slot)
     emit_session(s, slot, Reason.SESSION_OPENED)
@@ -133,6 +143,7 @@ def session_end(s, slot):
     emit_session(s, slot, Reason.SESSION_CLOSED)
     row["logon"] = 0
     deadlines_clear(s, slot)
+    list_drop(s, slot)
     every = row["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE.value != 0
     if every or row["flags"] & CommandFlag.CANCEL_DAY_ON_CLOSE.value:
         session_cancel_run(s, slot, np.int64(Reason.DISCONNECT.value), not every)
@@ -188,8 +199,8 @@ def deadline_fire(s, slot):
 @subroutine
 def time_run(s, slot, order_id, pause):
     """TIME: let one thing happen if it is due now: the order expires, or a deadline of the session
-    `slot` fires; neither named: whatever is due first, an indicative price too. Or move the
-    deadlines of all sessions by a pause: then nothing happens.
+    `slot` fires; neither named: whatever is due first, a cross of a batch mode or an indicative
+    price too. Or move the deadlines of all sessions by a pause: then nothing happens.
     """
     now = np.int64(s[IN_TS])
     if pause != 0:
@@ -199,7 +210,7 @@ def time_run(s, slot, order_id, pause):
     if slot == 0 and order_id == 0:
         found, order_id, symbol = deadline_find(s, now)
     if symbol != 0:
-        full_go(s, FULL_INDICATE, symbol, np.int64(0))
+        full_go(s, FULL_TIMED, symbol, np.int64(0))
     elif order_id != 0:
         order = order_id & SLOT_MASK
         if due_now(s, order, now) and orders(s)[order]["order_id"] == order_id:
@@ -319,14 +330,28 @@ def administrative_code(c):
 
 @helper
 def step_rules(s, c):
-    """SET_RULE, SET_PHASE: of instruments with the full rules. Returns (reject code, symbol
-    index).
+    """SET_RULE, SET_PHASE, SET_LIMITS: of instruments with the full rules. Returns (reject code,
+    symbol index).
     """
     symbol = symbol_find(s, c)
     if symbol == 0 or symbols(s)[symbol]["rules"] == RuleSet.PLAIN:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), np.int64(0)
-    what = FULL_RULE if c["kind"] == CommandKind.SET_RULE else FULL_PHASE
+    what = FULL_PHASE
+    if c["kind"] == CommandKind.SET_RULE:
+        what = FULL_RULE
+    elif c["kind"] == CommandKind.SET_LIMITS:
+        what = FULL_LIMITS
     return full_command(s, c, what, symbol, np.int64(0)), symbol
+
+
+@helper
+def step_activation(s, c):
+    """ACTIVATE: the leg it names goes live if its turn has come. Returns the reject code."""
+    if c["producer"] != PRODUCER_LOOP or c["order_id"] == 0:
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
+    if np.int64(c["order_id"]) == activation_first(s):
+        full_go(s, FULL_ACTIVATE, np.int64(0), np.int64(0))
+    return np.int64(0)
 
 
 @subroutine
@@ -338,6 +363,8 @@ def step_administrative(s, c):
         pass
     elif kind == CommandKind.TIME:
         code = step_time(s, c)
+    elif kind == CommandKind.ACTIVATE:
+        code = step_activation(s, c)
     elif kind == CommandKind.OPEN_ACCOUNT:
         code = step_open_account(s, c)
     elif kind == CommandKind.LIST_INSTRUMENT:
@@ -348,7 +375,11 @@ def step_administrative(s, c):
         code = step_producer_reset(s, c)
     elif kind == CommandKind.INCARNATION:
         code = step_incarnation(s, c)
-    elif kind == CommandKind.SET_RULE or kind == CommandKind.SET_PHASE:
+    elif (
+        kind == CommandKind.SET_RULE
+        or kind == CommandKind.SET_PHASE
+        or kind == CommandKind.SET_LIMITS
+    ):
         code, symbol = step_rules(s, c)
     else:
         code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)

@@ -341,6 +341,7 @@ def emit_listed(s, symbol):
     event["symbol_id"] = symbol_id_of(s, symbol)
     event["code"] = row["phase"]
     event["amount"] = Phase.NONE
+    event["order_type"] = rules(s)[symbol]["rule"][InstrumentRule.ALGORITHM.value]
     event_public(s, event)
 
 

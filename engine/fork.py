@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.book_state import (
+    ACTIVATIONS,
     EVENT_MASK,
     FATAL,
     IN_SEQ,
@@ -363,5 +364,6 @@ class _ShardFork:
             self.staging.set(self.shard, STAGED, int(hdr[IN_SEQ]))
             self._write()
             trades.append(trades_of(ring_events(state, first, int(hdr[OUT_POSITION]))))
-            if index >= len(ports.records) and not (hdr[WORK_KIND] and ports.ctl[CTL_FINISH]):
+            left = hdr[WORK_KIND] or hdr[ACTIVATIONS]
+            if index >= len(ports.records) and not (left and ports.ctl[CTL_FINISH]):
                 return trades

@@ -4,17 +4,21 @@ Hot in `fork_run`. Commands name orders and instruments by numbers that the exch
 another state other numbers come out, so each is looked up: what the old run called X is what this
 run calls the outcome of the same command; what this run never accepted is called by a number nobody
 has. Slices of long works (CONTINUE) are kept where they fit, dropped where nothing is left to do,
-and added where the next command has to wait for them.
+and added where the next command has to wait for them. Legs go live (ACTIVATE) when this run calls
+them, whatever the old one did.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from engine.activations import activation_first
 from engine.book_state import (
+    ACTIVATIONS,
     EVENT_MASK,
     FATAL,
     IN_SEQ,
+    IN_TS,
     OUT_POSITION,
     SHARD,
     SYMBOLS_USED,
@@ -106,16 +110,17 @@ def symbol_translate(s, f, c):
 
 @helper
 def order_note(s, f, in_seq, first):
-    """Remember which id the order of an old command got here."""
+    """Remember which ids the orders of an old command got here."""
     at = f.ctl[CTL_ORDER]
     while at < len(f.order_seqs) and f.order_seqs[at] < in_seq:
         at += 1
-    if at < len(f.order_seqs) and f.order_seqs[at] == in_seq:
-        for position in range(first, np.int64(s[OUT_POSITION])):
-            e = events(s)[position & np.int64(s[EVENT_MASK])]
-            if e["kind"] == EventKind.ACCEPTED:
-                f.new_ids[at] = e["order_id"]
-                break
+    for position in range(first, np.int64(s[OUT_POSITION])):
+        if at >= len(f.order_seqs) or f.order_seqs[at] != in_seq:
+            break
+        e = events(s)[position & np.int64(s[EVENT_MASK])]
+        if e["kind"] == EventKind.ACCEPTED:  # several, where the command ends a list
+            f.new_ids[at] = e["order_id"]
+            at += 1
     f.ctl[CTL_ORDER] = at
 
 
@@ -125,6 +130,24 @@ def slice_stage(s, j, f):
     step_continue(s)
     j[J_DURABLE] = 0
     record_stage(s, j, f.staging_words, f.own_words, np.int64(0))
+
+
+@subroutine
+def activation_stage(s, j, f):
+    """ACTIVATE of this run's own."""
+    f.own[0]["kind"] = CommandKind.ACTIVATE
+    f.own[0]["order_id"] = activation_first(s)
+    step_one(s, f.own[0], np.int64(s[IN_TS]))
+    j[J_DURABLE] = 0
+    record_stage(s, j, f.staging_words, f.own_words, np.int64(0))
+    f.own[0]["kind"] = CommandKind.CONTINUE
+    f.own[0]["order_id"] = 0
+
+
+@helper
+def loops_own(c, kind):
+    """Whether the loop of the old run gave this command by itself."""
+    return c["producer"] == 0 and c["kind"] == kind
 
 
 @helper
@@ -150,15 +173,17 @@ def fork_run(s, j, f, start):
     """
     index, first, room = np.int64(start), np.int64(s[OUT_POSITION]), f.ctl[CTL_ROOM]
     while room > 0 and s[OUT_POSITION] - first <= f.ctl[CTL_EVENTS] and s[FATAL] == 0:
-        working = s[WORK_KIND] != WORK_NONE
-        if index >= len(f.records):
-            if not working or f.ctl[CTL_FINISH] == 0:
-                break
+        working, called = s[WORK_KIND] != WORK_NONE, s[ACTIVATIONS] != 0
+        if index >= len(f.records) and not ((working or called) and f.ctl[CTL_FINISH] != 0):
+            break
+        if called and not working:
+            activation_stage(s, j, f)
+        elif index >= len(f.records):
             slice_stage(s, j, f)
         else:
             c = f.records[index]
-            slice_old = c["kind"] == CommandKind.CONTINUE and c["producer"] == 0
-            if slice_old and not working:
+            slice_old = loops_own(c, CommandKind.CONTINUE)
+            if (slice_old and not working) or loops_own(c, CommandKind.ACTIVATE):
                 index += 1
                 continue
             if slice_old or not working or not work_concerns(s, c):

@@ -30,7 +30,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import helper, subroutine
-from engine.records import SelfTrade
+from engine.records import OrderType, SelfTrade, TimeInForce
 
 
 @subroutine
@@ -127,6 +127,17 @@ def queue_unlink(s, slot):
         dark(s)[level]["head"] = behind
 
 
+@helper
+def is_guest(row):
+    """Whether an order that is in a level cannot stay there: the next cross is its last."""
+    kind, tif = np.int64(row["order_type"]), np.int64(row["tif"])
+    stops = (
+        kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT or kind == OrderType.TRAILING_STOP
+    )
+    immediate = tif == TimeInForce.IOC or tif == TimeInForce.FOK
+    return stops or immediate or tif >= TimeInForce.AT_OPEN
+
+
 @subroutine
 def full_append(s, slot):
     """Put the order, with `shown` set, at the back of its level (created when missing)."""
@@ -144,6 +155,7 @@ def full_append(s, slot):
     if np.int64(order["flags"]) & ORDER_HIDDEN:
         dark(s)[level]["count"] += 1
     sides(s)[side_index]["orders"] += 1
+    calls(s)[side_index >> 1]["guests"] += np.int64(is_guest(order))
 
 
 @subroutine
@@ -162,6 +174,7 @@ def full_remove(s, slot):
         dark(s)[level]["count"] -= 1
     order["level"] = NONE
     sides(s)[np.int64(row["side"])]["orders"] -= 1
+    calls(s)[np.int64(row["side"]) >> 1]["guests"] -= np.int64(is_guest(order))
     if row["count"] == 0:
         level_remove(s, level)
 

@@ -24,31 +24,10 @@ from engine.emit import event_new, event_order, event_public, symbol_id_of
 from engine.full_aside import aside_leave, market_join
 from engine.full_book import full_touch
 from engine.full_match import full_rest
+from engine.full_modes import algorithm_of, collects, in_batch, phase_calls, phase_of
 from engine.jit import helper, subroutine
 from engine.matching import slice_full
 from engine.records import EventKind, OrderType, Phase, TimeInForce
-
-
-@helper
-def phase_of(s, symbol):
-    return np.int64(symbols(s)[symbol]["phase"])
-
-
-@helper
-def phase_calls(phase):
-    """Whether a phase collects orders for an uncross."""
-    return (
-        phase == Phase.PRE_OPEN
-        or phase == Phase.OPENING_CALL
-        or phase == Phase.VOLATILITY_CALL
-        or phase == Phase.CLOSING_CALL
-    )
-
-
-@helper
-def trades_now(s, symbol):
-    """Whether what meets trades at once."""
-    return phase_of(s, symbol) == Phase.CONTINUOUS
 
 
 @helper
@@ -70,22 +49,34 @@ def indication_clear(s, symbol):
         s[TIMED_SYMBOLS] -= 1
 
 
+@helper
+def cross_clear(s, symbol):
+    """No time is set for a cross of a batch mode."""
+    if calls(s)[symbol]["cross_at"] != 0:
+        calls(s)[symbol]["cross_at"] = 0
+        s[TIMED_SYMBOLS] -= 1
+
+
 @subroutine
 def phase_begin(s, symbol, phase, reason, until):
     """PHASE. A call is watched: behind each command it is seen whether its price changed."""
     row, old = calls(s)[symbol], phase_of(s, symbol)
-    rules(s)[symbol]["watched"] += np.int64(phase_calls(phase)) - np.int64(phase_calls(old))
+    before = np.int64(collects(s, symbol))
     symbols(s)[symbol]["phase"] = phase
+    rules(s)[symbol]["watched"] += np.int64(collects(s, symbol)) - before
     for part in range(4):
         row["told"][part] = 0
-    if not phase_calls(phase):
+    if not collects(s, symbol):
         indication_clear(s, symbol)
+    if not in_batch(s, symbol):
+        cross_clear(s, symbol)
     event = events(s)[event_new(s, EventKind.PHASE)]
     event["symbol_id"] = symbol_id_of(s, symbol)
     event["code"] = phase
     event["amount"] = old
     event["amount2"] = until
     event["reason"] = reason
+    event["order_type"] = algorithm_of(s, symbol)
     event_public(s, event)
     full_touch(s, symbol)
 

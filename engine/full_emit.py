@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.book_state import EVENT_MASK, OUT_POSITION, events, more, orders, rules
 from engine.emit import event_order, event_public
+from engine.full_pegged import peg_ran
 from engine.jit import helper, subroutine
 from engine.records import EventFlag, EventKind, Role
 
@@ -27,6 +28,16 @@ def full_emit_accepted(s, slot):
     px, qty = np.int64(orders(s)[slot]["px"]), np.int64(orders(s)[slot]["leaves"])
     event = events(s)[event_order(s, EventKind.ACCEPTED, slot, px, qty)]
     event["amount2"] = more(s)[slot]["peak"]
+
+
+@helper
+def replaced_open(s, slot, total, before):
+    """REPLACED, all but what depends on whether the order stays; returns the event."""
+    px = np.int64(orders(s)[slot]["px"])
+    event = events(s)[event_order(s, EventKind.REPLACED, slot, px, total)]
+    event["amount2"] = more(s)[slot]["peak"]
+    event["shown_before"] = before
+    return event
 
 
 @helper
@@ -66,9 +77,11 @@ def full_emit_trade(s, taker, maker, deal):
 
 @helper
 def full_emit_booked(s, slot, old_ref):
+    """BOOKED, or REPRICED of a peg that was taken out to go where it belongs."""
     order, shown = orders(s)[slot], np.int64(more(s)[slot]["shown"])
     px, qty = np.int64(order["px"]), np.int64(order["leaves"])
-    event = events(s)[event_order(s, EventKind.BOOKED, slot, px, qty)]
+    kind = np.int64(EventKind.REPRICED.value if peg_ran(s, slot) else EventKind.BOOKED.value)
+    event = events(s)[event_order(s, kind, slot, px, qty)]
     event["shown"] = shown
     event["public_ref"] = order["public_ref"]
     event["old_ref"] = old_ref

@@ -1,8 +1,8 @@
 """The indicative price of a call: told by TIME when it changed, at most once a second (RULES §6).
 
-Hot for instruments with RuleSet.FULL in calls, else never run. Behind each command that touched a
-call it is seen whether there is something new to tell; CALL.indicative_at is when it may be told,
-hdr[TIMED_SYMBOLS] how many wait for that (engine/deadline.py).
+Hot for instruments with RuleSet.FULL in calls and batch modes, else never run. Behind each command
+that touched one it is seen whether there is something new to tell; CALL.indicative_at is when it
+may be told, hdr[TIMED_SYMBOLS] how many wait for that (engine/deadline.py).
 """
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from engine.book_state import IN_TS, TIMED_SYMBOLS, calls, events
 from engine.deadline import deadline_note
 from engine.emit import event_new, event_public, symbol_id_of
-from engine.full_calls import indication_clear, phase_calls, phase_of
+from engine.full_calls import indication_clear
 from engine.full_cross import cross_find
+from engine.full_modes import collects, phase_of
 from engine.jit import helper, subroutine
 from engine.records import QTY_LOTS_MAX, EventKind
 
@@ -30,9 +31,9 @@ def told_equals(s, symbol, cross):
 def indicative_watch(s, symbol):
     """Set or clear the time at which the present indication is due."""
     row = calls(s)[symbol]
-    if not phase_calls(phase_of(s, symbol)):
-        return
-    if told_equals(s, symbol, cross_find(s, symbol)):
+    if not collects(s, symbol):
+        indication_clear(s, symbol)
+    elif told_equals(s, symbol, cross_find(s, symbol)):
         indication_clear(s, symbol)
     elif row["indicative_at"] == 0:
         at = max(np.int64(s[IN_TS]), np.int64(row["indicative_from"]), np.int64(1))

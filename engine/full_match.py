@@ -33,7 +33,7 @@ from engine.book_state import (
     sides,
     symbols,
 )
-from engine.full_aside import aside_leave, is_aside, rank_new
+from engine.full_aside import rank_new
 from engine.full_bands import dynamic_range, full_traded
 from engine.full_book import (
     full_append,
@@ -50,12 +50,22 @@ from engine.full_emit import (
     full_emit_refreshed,
     full_emit_trade,
 )
-from engine.full_pending import is_stop_market, stop_unlink, stop_waits
+from engine.full_links import (
+    full_end,
+    full_expire,
+    full_release,
+    link_ended,
+    link_moved,
+    link_over,
+    links_traded,
+)
+from engine.full_pending import is_stop_market
 from engine.full_rounds import level_crowded, round_open, share_next, share_offers, top_seek
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
-from engine.matching import order_release, slice_full
-from engine.order_due import due_insert, due_remove
+from engine.matching import slice_full
+from engine.order_due import due_insert
+from engine.quoters import quote_filled
 from engine.records import (
     PRICE_TICKS_MAX,
     EventKind,
@@ -70,24 +80,11 @@ from engine.records import (
 DONE, WAITS, ENDED, BREACH = 0, 1, 2, 3
 
 
-@subroutine
-def full_release(s, slot):
-    """The order is over; it is in no queue any more."""
-    due_remove(s, slot)
-    order_release(s, slot)
-
-
-@subroutine
-def full_end(s, kind, slot, reason):
-    """A live order leaves the market as CANCELED or EXPIRED, from wherever it is."""
-    full_emit_ended(s, kind, slot, reason)
-    if stop_waits(s, slot):
-        stop_unlink(s, slot)
-    elif is_aside(s, slot):
-        aside_leave(s, slot)
-    else:
-        full_remove(s, slot)
-    full_release(s, slot)
+@helper
+def full_id_insert(s, slot):
+    """Index the order by its client id; that of a quote names two orders, and so neither."""
+    if more(s)[slot]["quoter"] == 0:
+        id_insert(s, slot)
 
 
 @subroutine
@@ -96,6 +93,7 @@ def full_fail(s, slot, code):
     index = full_emit_ended(s, EventKind.EXPIRED, slot, Reason.NONE)
     events(s)[index]["code"] = code
     full_release(s, slot)
+    link_over(s, slot)
 
 
 @helper
@@ -114,10 +112,17 @@ def full_trade(s, taker, maker, qty):
     taker_row["leaves"] -= qty
     taker_row["cum"] += qty
     full_emit_trade(s, taker, maker, (px, qty, displayed, np.int64(symbol["trade_id"])))
+    if (more(s)[maker]["quoter"] | more(s)[taker]["quoter"]) != 0:
+        quote_filled(s, maker, qty)
+        quote_filled(s, taker, qty)
     if maker_row["leaves"] == 0:
         full_remove(s, maker)
         full_release(s, maker)
-    elif more(s)[maker]["shown"] == 0 and np.int64(maker_row["flags"]) & ORDER_HIDDEN == 0:
+    if more(s)[maker]["linked"] | more(s)[taker]["linked"] != 0:
+        links_traded(s, maker, taker)
+    if maker_row["leaves"] == 0:
+        return
+    if more(s)[maker]["shown"] == 0 and np.int64(maker_row["flags"]) & ORDER_HIDDEN == 0:
         if rules(s)[np.int64(maker_row["symbol"])]["rounds"] == 0:  # else behind the round
             slice_show(s, maker)
 
@@ -162,11 +167,15 @@ def prevent(s, taker, maker):
         more(s)[maker]["shown"] = 0
         full_remove(s, maker)
         full_release(s, maker)
+        link_over(s, maker)
     elif mode == SelfTrade.EXPIRE_MAKER or mode == SelfTrade.EXPIRE_BOTH:
         full_end(s, EventKind.EXPIRED, maker, Reason.SELF_TRADE)
+    link_moved(s, maker)
+    link_moved(s, taker)
     ends = orders(s)[taker]["leaves"] == 0 if decrement else mode != SelfTrade.EXPIRE_MAKER
     if ends:
         full_emit_ended(s, EventKind.EXPIRED, taker, Reason.SELF_TRADE)
+        link_ended(s, taker)
     return ends
 
 
@@ -259,7 +268,7 @@ def full_book(s, slot, old_ref):
     if extra["rank"] == 0:
         rank_new(s, slot)
     top_seek(s, slot)
-    id_insert(s, slot)
+    full_id_insert(s, slot)
     full_append(s, slot)
     if extra["expire_ts"] != 0 and extra["due"] == 0:
         due_insert(s, slot)
@@ -316,8 +325,7 @@ def full_close(s, slot, old_ref):
     if row["leaves"] == 0:
         full_release(s, slot)
     elif reason != 0:
-        full_emit_ended(s, EventKind.EXPIRED, slot, reason)
-        full_release(s, slot)
+        full_expire(s, slot, reason)
     else:
         full_rest(s, slot, old_ref)
 

@@ -30,9 +30,12 @@ from engine.full_aside import park_new
 from engine.full_bands import static_code, static_limit
 from engine.full_book import full_touch
 from engine.full_budget import full_afford, full_cost_code
-from engine.full_calls import joins_now, trades_now
-from engine.full_emit import full_emit_accepted, full_emit_ended
-from engine.full_match import full_dry_run, full_end, full_release, limit_or_any
+from engine.full_calls import joins_now
+from engine.full_emit import full_emit_accepted
+from engine.full_links import full_end, full_expire
+from engine.full_match import full_dry_run, limit_or_any
+from engine.full_modes import in_batch, trades_now
+from engine.full_pegged import is_peg
 from engine.full_pending import STOP_NONE, is_stop, is_trailing
 from engine.full_phases import auction_code, phase_code
 from engine.full_rounds import level_crowded
@@ -47,13 +50,15 @@ from engine.records import (
     OrderType,
     Reason,
     RejectCode,
+    RuleSet,
     SelfTrade,
     Side,
     TimeInForce,
 )
 
 DAY_NS = 86_400 * 10**9
-UNBUILT_FLAGS = int(CommandFlag.REDUCE_ONLY | CommandFlag.LIST)
+BEGIN_RUN, BEGIN_MISSED, BEGIN_PARK = range(3)  # how an accepted order enters
+AT_ONCE_FLAGS = int(CommandFlag.POST_ONLY | CommandFlag.PROTECTED)  # not in a batch mode
 
 
 @helper
@@ -80,13 +85,20 @@ def slid_px(s, symbol, side, px):
 
 
 @helper
+def reserves(s, c, symbol):
+    """Whether it is a market order that takes part in a call or batch: at the static band."""
+    waits = c["tif"] >= TimeInForce.AT_OPEN or in_batch(s, symbol)
+    return c["order_type"] == OrderType.MARKET and waits
+
+
+@helper
 def entry_px(s, c, symbol):
     """Limit price the order will have: as stated, derived, or 0 for market. A market order of a
     call reserves at the static band.
     """
     side, px = np.int64(c["side"]), np.int64(c["px"])
     flags, best = np.int64(c["flags"]), best_opposite(s, symbol, side)
-    if c["order_type"] == OrderType.MARKET and c["tif"] >= TimeInForce.AT_OPEN:
+    if reserves(s, c, symbol):
         px = static_limit(s, symbol, side)
     elif c["order_type"] == OrderType.MARKET_TO_LIMIT:
         px = best
@@ -117,22 +129,29 @@ def parts_code(s, symbol, qty, peak):
 def band_code(s, c, symbol):
     """308, 309 of NEW."""
     side = np.int64(c["side"])
-    if c["order_type"] == OrderType.MARKET and c["tif"] >= TimeInForce.AT_OPEN:
+    if reserves(s, c, symbol):
         missing = static_limit(s, symbol, side) == 0
         return np.int64(RejectCode.NO_BAND.value if missing else 0)
     return static_code(s, symbol, side, np.int64(c["px"]))
 
 
 @helper
-def is_built(kind):
-    """Whether orders of this type are traded; the others are refused 304."""
-    return kind <= OrderType.BUDGET or is_stop(kind)
+def cap_missing(c):
+    """311: a peg, or a trailing buy, without limit."""
+    kind = np.int64(c["order_type"])
+    capped = is_peg(kind) or (is_trailing(kind) and c["side"] == Side.BUY)
+    return capped and c["px"] == 0
 
 
 @helper
-def trails_full(s, symbol):
-    """314: whether as many trailing stops wait as may."""
-    return rules(s)[symbol]["trails"] >= rule_of(s, symbol, InstrumentRule.MAX_TRAILING)
+def waiting_full(s, symbol, kind):
+    """314: whether there are as many orders of a type as may be: trailing stops, pegs."""
+    row = rules(s)[symbol]
+    if is_trailing(kind):
+        return np.int64(row["trails"]) >= rule_of(s, symbol, InstrumentRule.MAX_TRAILING)
+    return is_peg(kind) and np.int64(row["peg_count"]) >= rule_of(
+        s, symbol, InstrumentRule.MAX_PEGS
+    )
 
 
 @helper
@@ -144,31 +163,49 @@ def can_rest(c):
 
 
 @helper
-def instrument_code(s, c, symbol):
-    """3xx of NEW, in order of code."""
-    code = phase_code(s, c, symbol)
-    if code != 0:
-        return code
-    tif, flags = np.int64(c["tif"]), np.int64(c["flags"])
+def fits_batch(c):
+    """Whether the new order may wait for a cross of a batch mode."""
+    kind = np.int64(c["order_type"])
+    waits = kind == OrderType.LIMIT or kind == OrderType.MARKET or is_stop(kind)
+    at_once = c["min_qty"] != 0 or np.int64(c["flags"]) & AT_ONCE_FLAGS != 0
+    return waits and not at_once and c["tif"] != TimeInForce.FOK
+
+
+@helper
+def support_code(s, c, symbol):
+    """304 of NEW."""
+    flags = np.int64(c["flags"])
     unprotected = (
         rule_of(s, symbol, InstrumentRule.PROTECTION) == 0
         and flags & CommandFlag.PROTECTED.value != 0
     )
     spends = c["order_type"] == OrderType.BUDGET and stp_of(s, c, symbol) >= SelfTrade.DECREMENT
-    built = is_built(np.int64(c["order_type"]))
-    if not built or flags & UNBUILT_FLAGS or unprotected or spends:
+    impatient = in_batch(s, symbol) and not fits_batch(c)
+    reduces = flags & CommandFlag.REDUCE_ONLY.value != 0
+    if reduces or unprotected or spends or impatient:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
+    return np.int64(0)
+
+
+@helper
+def instrument_code(s, c, symbol):
+    """3xx of NEW, in order of code."""
+    code = phase_code(s, c, symbol)
+    if code == 0:
+        code = support_code(s, c, symbol)
+    if code != 0:
+        return code
+    tif = np.int64(c["tif"])
     code = auction_code(s, symbol, tif)
     if code == 0:
         code = band_code(s, c, symbol)
     if code == 0:
         code = parts_code(s, symbol, np.int64(c["qty"]), np.int64(c["peak"]))
-    trails = is_trailing(np.int64(c["order_type"]))
-    if code == 0 and trails and c["side"] == Side.BUY and c["px"] == 0:
+    if code == 0 and cap_missing(c):
         code = np.int64(RejectCode.CAP_REQUIRED.value)
     if code == 0 and tif == TimeInForce.GTD and np.int64(c["expire_ts"]) <= s[IN_TS]:
         code = np.int64(RejectCode.EXPIRY_PAST.value)
-    crowded = trails and trails_full(s, symbol)
+    crowded = waiting_full(s, symbol, np.int64(c["order_type"]))
     side_index = symbol * 2 + np.int64(c["side"])
     limited = c["order_type"] == OrderType.LIMIT and can_rest(c) and tif < TimeInForce.AT_OPEN
     if limited and level_crowded(s, side_index, np.int64(c["px"]), np.int64(NONE)):
@@ -224,13 +261,16 @@ def spend_code(s, c, symbol):
 
 
 @helper
-def capacity_code(s, c, symbol, px, waits):
-    """9xx of NEW but 904. One that waits for its call looks for a level then."""
-    if s[ORDERS_FREE] == 0:
+def capacity_code(s, c, symbol, px, waits, promised):
+    """9xx of NEW but 904. One that waits for its call looks for a level then. In a batch mode an
+    immediate order rests too.
+    """
+    if s[ORDERS_FREE] <= promised:
         return np.int64(RejectCode.ORDERS_FULL.value)
     side_index = symbol * 2 + np.int64(c["side"])
     full = s[LEVELS_USED] >= s[LEVELS_CAPACITY]
-    if full and not waits and can_rest(c) and level_find(s, side_index, px) < 0:
+    rests = can_rest(c) or (c["order_type"] == OrderType.LIMIT and in_batch(s, symbol))
+    if full and not waits and rests and level_find(s, side_index, px) < 0:
         return np.int64(RejectCode.LEVELS_FULL.value)
     return np.int64(0)
 
@@ -258,47 +298,80 @@ def more_take(s, c, slot, symbol):
     extra["stp"] = stp_of(s, c, symbol)
     extra["waits"] = STOP_NONE
     extra["rank"] = 0
+    extra["linked"] = 0
+    extra["quoter"] = 0
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
-    if flags & CommandFlag.HIDDEN.value:
+    if flags & CommandFlag.HIDDEN.value or c["order_type"] == OrderType.PEG_MID:
         marks |= ORDER_HIDDEN
     if flags & CommandFlag.SLIDE.value:
         marks |= ORDER_SLIDE
     orders(s)[slot]["flags"] |= marks
 
 
+@helper
+def range_code(s, c, symbol):
+    """103 of a price beyond the highest; 304 of a list where only the plain rules are."""
+    if max(np.int64(c["px"]), np.int64(c["px2"])) > symbols(s)[symbol]["px_max"]:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    plain = symbols(s)[symbol]["rules"] == RuleSet.PLAIN
+    return np.int64(RejectCode.NOT_SUPPORTED_HERE.value if plain else 0)
+
+
 @subroutine
-def full_new(s, c, symbol, text_row):
-    """NEW of an instrument with the full rules. Returns the reject code."""
-    code = instrument_code(s, c, symbol)
+def new_plan(s, c, symbol, promised):
+    """All tests of NEW, but of stops. Returns (reject code, its limit, its quantity, BEGIN_*).
+    `promised`: slots that other legs of its list take.
+    """
+    px, qty, begins = np.int64(c["px"]), np.int64(c["qty"]), np.int64(BEGIN_RUN)
+    code = range_code(s, c, symbol)
+    if code == 0:
+        code = instrument_code(s, c, symbol)
     if code != 0:
-        return code
+        return code, px, qty, begins
     px = entry_px(s, c, symbol)
     code, enough, too_long = book_code(s, c, symbol, px)
     tif = np.int64(c["tif"])
     waits = tif >= TimeInForce.AT_OPEN and not joins_now(s, symbol, tif)
-    qty = np.int64(c["qty"])
     if code == 0 and too_long == 0 and c["order_type"] == OrderType.BUDGET:
         code, qty, too_long = spend_code(s, c, symbol)
     if code == 0:
-        code = capacity_code(s, c, symbol, px, waits)
+        code = capacity_code(s, c, symbol, px, waits, promised)
     if code == 0:
         code = too_long
-    if code != 0:
-        return code
+    if waits:
+        begins = np.int64(BEGIN_PARK)
+    elif not enough:
+        begins = np.int64(BEGIN_MISSED)
+    return code, px, qty, begins
+
+
+@helper
+def order_accept(s, c, symbol, text_row, px, qty):
+    """ACCEPTED: the order is one of the shard's from now on. Returns its slot."""
     slot = order_take(s, c, symbol, text_row)
     orders(s)[slot]["px"] = px
     orders(s)[slot]["leaves"] = qty
     more_take(s, c, slot, symbol)
     full_emit_accepted(s, slot)
-    if waits:
+    return slot
+
+
+@subroutine
+def full_new(s, c, symbol, text_row):
+    """NEW of an instrument with the full rules. Returns the reject code."""
+    code, px, qty, begins = new_plan(s, c, symbol, np.int64(0))
+    if code != 0:
+        return code
+    slot = order_accept(s, c, symbol, text_row, px, qty)
+    if begins == BEGIN_PARK:
         full_touch(s, symbol)
         park_new(s, slot)
-    elif enough:
+    elif begins == BEGIN_RUN:
         full_start(s, slot, np.int64(0))
     else:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
-        full_release(s, slot)
+        full_touch(s, symbol)
+        full_expire(s, slot, np.int64(Reason.MINIMUM.value))
     return code
 
 

@@ -2,7 +2,9 @@
 
 Hot for instruments with RuleSet.FULL in what a new order asks, else rare. SET_PHASE is a work of
 its own (WORK_CALL), because leaving a call may be long: the uncross (engine/full_uncross.py), then
-PHASE and those who join (engine/full_calls.py).
+PHASE and those who join (engine/full_calls.py). The same work without a phase behind it (CALL.to is
+0) is a cross of a batch mode whose time has come, or the uncross before a batch mode is left
+(engine/full_switch.py).
 """
 
 import numpy as np
@@ -18,9 +20,11 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued
 from engine.full_bands import emit_band, outside_static
+from engine.full_batches import algorithm_take
 from engine.full_book import full_touch
-from engine.full_calls import joins_run, phase_begin, phase_calls, phase_of
+from engine.full_calls import joins_run, phase_begin
 from engine.full_cross import cross_find
+from engine.full_modes import phase_calls, phase_of
 from engine.full_uncross import (
     STAGE_ENDS,
     STAGE_ENTERS,
@@ -43,9 +47,10 @@ from engine.records import (
 
 # ------------------------------------------------------------------------------- what is admitted
 @helper
-def only_continuous(c):
-    """Whether a new order makes sense only where it may trade at once."""
-    kind, tif = np.int64(c["order_type"]), np.int64(c["tif"])
+def only_continuous(kind, tif, at_once):
+    """Whether a new order makes sense only where it may trade at once. `at_once`: it is post-only,
+    or has a minimum quantity.
+    """
     market = kind == OrderType.MARKET or kind == OrderType.BUDGET
     return (
         kind >= OrderType.PEG_PRIMARY
@@ -53,8 +58,7 @@ def only_continuous(c):
         or (market and tif < TimeInForce.AT_OPEN)
         or tif == TimeInForce.IOC
         or tif == TimeInForce.FOK
-        or c["min_qty"] != 0
-        or np.int64(c["flags"]) & CommandFlag.POST_ONLY.value != 0
+        or at_once
     )
 
 
@@ -65,18 +69,25 @@ def overnight(tif):
 
 
 @helper
-def phase_code(s, c, symbol):
-    """303 of NEW."""
+def phase_code_entry(s, symbol, kind, tif, at_once):
+    """303 of an order that enters now."""
     phase = phase_of(s, symbol)
     if phase == Phase.CONTINUOUS:
         return np.int64(0)
     refused = (
         phase == Phase.HALTED
         or phase == Phase.CANCEL_ONLY
-        or (phase == Phase.CLOSED and not overnight(np.int64(c["tif"])))
-        or only_continuous(c)
+        or (phase == Phase.CLOSED and not overnight(tif))
+        or only_continuous(kind, tif, at_once)
     )
     return np.int64(RejectCode.NOT_IN_PHASE.value if refused else 0)
+
+
+@helper
+def phase_code(s, c, symbol):
+    """303 of NEW."""
+    at_once = c["min_qty"] != 0 or np.int64(c["flags"]) & CommandFlag.POST_ONLY.value != 0
+    return phase_code_entry(s, symbol, np.int64(c["order_type"]), np.int64(c["tif"]), at_once)
 
 
 @helper
@@ -154,6 +165,11 @@ def change_run(s, symbol):
         if not leave_run(s, symbol):
             return False
         row["stage"] = STAGE_ENTERS
+    if row["to"] == 0:
+        row["stage"] = STAGE_NONE
+        if row["algorithm"] != 0:
+            algorithm_take(s, symbol, np.int64(row["algorithm"]) - 1)
+        return True
     if row["stage"] == STAGE_ENTERS:
         phase_enter(s, symbol)
     if not joins_run(s, symbol):
@@ -175,6 +191,22 @@ def phase_run(s):
 
 
 @subroutine
+def change_open(s, symbol, to, algorithm):
+    """Leaving a call, or changing what is not one, becomes the open work and begins. Behind it
+    comes the phase `to`, or (0) the same; and, - 1, a new algorithm, or (0) the same.
+    """
+    row = calls(s)[symbol]
+    row["to"] = to
+    row["algorithm"] = algorithm
+    if s[WORK_KIND] != WORK_NONE:
+        s[FATAL] = FATAL_SECOND_WORK
+    s[WORK_KIND] = WORK_CALL
+    s[WORK_SYMBOL] = symbol
+    s[WORK_COUNT] = 0
+    phase_run(s)
+
+
+@subroutine
 def phase_set(s, c, symbol):
     """SET_PHASE: `order_type` is the new phase, `expire_ts` until when (told, not acted upon).
     Returns the reject code.
@@ -192,13 +224,7 @@ def phase_set(s, c, symbol):
             row["stage"] = STAGE_NONE
             emit_band(s, symbol)
             return code
-        leave_open(s, symbol)
-    row["to"] = new
+        leave_open(s, symbol, False)
     row["until"] = c["expire_ts"]
-    if s[WORK_KIND] != WORK_NONE:
-        s[FATAL] = FATAL_SECOND_WORK
-    s[WORK_KIND] = WORK_CALL
-    s[WORK_SYMBOL] = symbol
-    s[WORK_COUNT] = 0
-    phase_run(s)
+    change_open(s, symbol, new, np.int64(0))
     return code

@@ -15,31 +15,39 @@ from engine.book_state import (
     IN_TS,
     LEVELS_CAPACITY,
     LEVELS_USED,
+    RESIZE_TOTAL,
+    RUN_OPEN,
     aside,
     dark,
-    events,
     levels,
     more,
     orders,
     pending,
     symbols,
 )
-from engine.emit import event_order, event_public, symbol_id_of
+from engine.emit import event_public, symbol_id_of
 from engine.full_aside import aside_join, aside_leave, is_aside, rank_new
 from engine.full_bands import static_code
 from engine.full_book import full_remove, full_shrink, full_touch
-from engine.full_calls import trades_now
-from engine.full_emit import full_emit_ended, order_total
+from engine.full_emit import order_total, replaced_open
+from engine.full_links import (
+    full_expire,
+    leg_waits,
+    resize_due,
+    sibling_of,
+    unseen_resize,
+)
 from engine.full_match import (
     full_dry_run,
     full_fail,
-    full_release,
     is_hidden,
     limit_or_any,
     place_crowded,
 )
+from engine.full_modes import in_batch, trades_now
 from engine.full_orders import DAY_NS, full_cancel, may_make, parts_code, slid_px
-from engine.full_pending import is_trailing, stop_waits
+from engine.full_pegged import stated_px
+from engine.full_pending import is_stop, is_trailing, stop_waits
 from engine.full_phases import phase_code_replace
 from engine.full_rounds import level_crowded
 from engine.full_run import full_start
@@ -50,7 +58,6 @@ from engine.records import (
     UNSTATED,
     CommandFlag,
     EventFlag,
-    EventKind,
     OrderType,
     Reason,
     RejectCode,
@@ -92,15 +99,24 @@ def same_unit(s, c, slot):
 
 
 @helper
+def begins_waiting(s, slot):
+    """Whether the order is a stop that was not triggered yet; it may be a leg that is not live."""
+    is_leg = leg_waits(s, slot)
+    return stop_waits(s, slot) or (is_leg and is_stop(np.int64(orders(s)[slot]["order_type"])))
+
+
+@helper
 def change_fits(s, c, slot):
     """104: whether this order can be given what the command states."""
     row = orders(s)[slot]
     tif, kind = wanted_tif(c, row), np.int64(row["order_type"])
     limited = kind == OrderType.LIMIT
     sliced = limited or kind == OrderType.STOP_LIMIT or kind == OrderType.TAKE_PROFIT_LIMIT
-    waits = stop_waits(s, slot)
+    waits = begins_waiting(s, slot)
+    quoted = more(s)[slot]["quoter"] != 0
     bad = (
-        (c["peak"] != 0 and (not sliced or is_hidden(s, slot) or row["tif"] == TimeInForce.IOC))
+        (quoted and (c["peak"] != 0 or c["min_qty"] != 0 or tif != row["tif"]))
+        or (c["peak"] != 0 and (not sliced or is_hidden(s, slot) or row["tif"] == TimeInForce.IOC))
         or (c["min_qty"] != 0 and (not limited or row["tif"] >= TimeInForce.AT_OPEN))
         or (c["px"] != 0 and kind == OrderType.MARKET)
         or (c["px"] != 0 and (kind == OrderType.STOP or kind == OrderType.TAKE_PROFIT))
@@ -148,7 +164,7 @@ def only_decreases(s, c, slot, total):
     row, extra = orders(s)[slot], more(s)[slot]
     return (
         total < order_total(s, slot)
-        and (c["px"] == 0 or c["px"] == row["px"])
+        and (c["px"] == 0 or np.int64(c["px"]) == stated_px(s, slot))
         and wanted_peak(s, c, slot) == extra["peak"]
         and (c["min_qty"] == 0 or c["min_qty"] == extra["min_qty"])
         and wanted_tif(c, row) == np.int64(row["tif"])
@@ -184,9 +200,10 @@ def change_code(s, c, slot, total):
     code = change_phase_code(s, c, slot, total)
     if code != 0:
         return code
-    if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0:
+    at_once = c["min_qty"] != 0 and in_batch(s, symbol)
+    if np.int64(c["flags"]) & FLAGS_OF_NEW or c["stp"] != 0 or c["amount"] != 0 or at_once:
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
-    if c["px"] != 0 and c["px"] != row["px"]:
+    if c["px"] != 0 and np.int64(c["px"]) != stated_px(s, slot):
         code = static_code(s, symbol, np.int64(row["side"]), np.int64(c["px"]))
     if code == 0:
         code = parts_code(s, symbol, total, wanted_peak(s, c, slot))
@@ -215,17 +232,7 @@ def change_note(s, c, slot):
 
 
 @helper
-def replaced_open(s, slot, total, before):
-    """REPLACED, all but what depends on whether the order stays; returns the event."""
-    px = np.int64(orders(s)[slot]["px"])
-    event = events(s)[event_order(s, EventKind.REPLACED, slot, px, total)]
-    event["amount2"] = more(s)[slot]["peak"]
-    event["shown_before"] = before
-    return event
-
-
-@helper
-def full_keep(s, c, slot, total):
+def full_keep(s, slot, total):
     """Less or as much at the same price: what is held back goes first, then the slice; a smaller
     peak cuts the slice at once.
     """
@@ -238,7 +245,6 @@ def full_keep(s, c, slot, total):
         orders(s)[slot]["leaves"] -= less
     else:
         full_shrink(s, slot, displayed, less - displayed)
-    change_note(s, c, slot)
     full_touch(s, np.int64(orders(s)[slot]["symbol"]))
     cut = np.int64(extra["shown"]) - np.int64(extra["peak"])
     if extra["peak"] != 0 and cut > 0:
@@ -255,14 +261,13 @@ def full_keep(s, c, slot, total):
 
 
 @helper
-def rank_anew(s, c, slot, px, total):
+def rank_anew(s, slot, px, total):
     """An order that is in no level loses its time there where it waits."""
     row = orders(s)[slot]
     place = np.int64(aside(s)[slot]["row"])
     aside_leave(s, slot)
     row["px"] = px
     row["leaves"] = total - (order_total(s, slot) - np.int64(row["leaves"]))
-    change_note(s, c, slot)
     event = replaced_open(s, slot, total, np.int64(0))
     event["flags"] |= EventFlag.LEFT_BOOK.value
     rank_new(s, slot)
@@ -271,7 +276,7 @@ def rank_anew(s, c, slot, px, total):
 
 
 @helper
-def full_move(s, c, slot, px, total, enough):
+def full_move(s, slot, px, total, enough):
     """The order leaves its queue, meets the book as an aggressor, rests at the back."""
     row, extra = orders(s)[slot], more(s)[slot]
     before, ref = np.int64(extra["shown"]), np.int64(row["public_ref"])
@@ -284,7 +289,6 @@ def full_move(s, c, slot, px, total, enough):
     row["px"] = px
     row["leaves"] = leaves
     row["public_ref"] = 0
-    change_note(s, c, slot)
     event = replaced_open(s, slot, total, before)
     event["old_ref"] = ref
     event["flags"] |= EventFlag.LEFT_BOOK.value
@@ -304,8 +308,7 @@ def full_move(s, c, slot, px, total, enough):
     if enough:
         full_fail(s, slot, np.int64(RejectCode.TOO_MANY.value))
     else:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.MINIMUM)
-        full_release(s, slot)
+        full_expire(s, slot, np.int64(Reason.MINIMUM.value))
 
 
 @helper
@@ -334,6 +337,58 @@ def move_code(s, c, slot, px, total):
     return np.int64(0), found == 0
 
 
+@helper
+def sibling_code(s, slot, total):
+    """310 of the other leg of an OCO, which takes the new total too."""
+    other = sibling_of(s, slot)
+    if other < 0 or total == order_total(s, slot):
+        return np.int64(0)
+    symbol, peak = np.int64(orders(s)[other]["symbol"]), np.int64(more(s)[other]["peak"])
+    return parts_code(s, symbol, total, peak)
+
+
+@helper
+def resize_note(s, slot, total):
+    """The other leg of an OCO takes the new total behind the run of this one."""
+    if sibling_of(s, slot) >= 0 and total != order_total(s, slot):
+        s[RESIZE_TOTAL] = total
+
+
+@subroutine
+def sibling_resize(s, slot, total):
+    """The other leg of an OCO, which may rest, takes the total of one that has no run."""
+    other = sibling_of(s, slot)
+    if other < 0 or total == order_total(s, other):
+        return
+    if orders(s)[other]["level"] < 0:
+        unseen_resize(s, other, total)
+    elif total < order_total(s, other):
+        full_keep(s, other, total)
+    else:
+        full_move(s, other, np.int64(orders(s)[other]["px"]), total, True)
+
+
+@helper
+def requeue_code(s, c, slot, px, total):
+    """A replace that loses its place in the book. Returns a reject code, 0 when done."""
+    row = orders(s)[slot]
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    if level_crowded(s, symbol * 2 + side, px, np.int64(row["level"])):
+        return np.int64(RejectCode.TOO_MANY.value)
+    code, enough = sibling_code(s, slot, total), True
+    if np.int64(row["flags"]) & ORDER_SLIDE and trades_now(s, symbol):
+        px = slid_px(s, symbol, side, px)
+    if code == 0:
+        code, enough = move_code(s, c, slot, px, total)
+    if code == 0:
+        change_note(s, c, slot)
+        resize_note(s, slot, total)
+        full_move(s, slot, px, total, enough)
+        if s[RUN_OPEN] == 0:
+            resize_due(s, slot)
+    return code
+
+
 @subroutine
 def full_replace(s, c, slot):
     """REPLACE of a live order. Returns a reject code, 0 when done."""
@@ -350,17 +405,15 @@ def full_replace(s, c, slot):
     minimum = np.int64(c["min_qty"])
     kept = minimum == 0 or minimum == np.int64(more(s)[slot]["min_qty"])
     if kept and px == np.int64(row["px"]) and total <= before:
-        full_keep(s, c, slot, total)
+        code = sibling_code(s, slot, total)
+        if code == 0:
+            change_note(s, c, slot)
+            resize_note(s, slot, total)
+            full_keep(s, slot, total)
+            resize_due(s, slot)
         return code
     if is_aside(s, slot):
-        rank_anew(s, c, slot, px, total)
+        change_note(s, c, slot)
+        rank_anew(s, slot, px, total)
         return code
-    side_index = np.int64(row["symbol"]) * 2 + np.int64(row["side"])
-    if level_crowded(s, side_index, px, np.int64(row["level"])):
-        return np.int64(RejectCode.TOO_MANY.value)
-    if np.int64(row["flags"]) & ORDER_SLIDE and trades_now(s, np.int64(row["symbol"])):
-        px = slid_px(s, np.int64(row["symbol"]), np.int64(row["side"]), px)
-    code, enough = move_code(s, c, slot, px, total)
-    if code == 0:
-        full_move(s, c, slot, px, total, enough)
-    return code
+    return requeue_code(s, c, slot, px, total)

@@ -29,11 +29,11 @@ from engine.book_state import (
     orders,
     rules,
     sides,
-    symbols,
 )
+from engine.full_modes import trades_now
 from engine.full_shares import displayed_first, other_from, other_next, share_out
 from engine.jit import helper, subroutine
-from engine.records import InstrumentRule, OrderType, Phase, SelfTrade
+from engine.records import InstrumentRule, OrderType, SelfTrade
 
 
 @helper
@@ -164,8 +164,7 @@ def top_seek(s, slot):
     ahead = np.int64(order["px"]) - np.int64(levels(s)[best]["px"]) if best >= 0 else np.int64(0)
     if best >= 0 and ahead * (1 - 2 * side) <= 0:
         return
-    free = symbols(s)[symbol]["phase"] == Phase.CONTINUOUS
-    is_top = free and order["order_type"] < OrderType.PEG_PRIMARY
+    is_top = trades_now(s, symbol) and order["order_type"] < OrderType.PEG_PRIMARY
     row["top"][side] = slot + 1 if is_top else 0
 
 

@@ -9,27 +9,35 @@ import numpy as np
 
 from engine.book_state import TABLE_WORDS, orders
 from engine.full_bands import reference_roll
-from engine.full_indicative import indicative_tell
+from engine.full_links import leg_waits
+from engine.full_lists import legs_activate, list_new
 from engine.full_numbers import (
+    FULL_ACTIVATE,
     FULL_CANCEL,
     FULL_EXPIRE,
-    FULL_INDICATE,
+    FULL_LIMITS,
     FULL_NEW,
     FULL_PHASE,
+    FULL_QUOTE,
     FULL_REPLACE,
     FULL_RULE,
     FULL_SETTLE,
+    FULL_TIMED,
     FULL_WITHOUT,
     FULL_WORK,
 )
 from engine.full_orders import full_cancel, full_new, order_expire
+from engine.full_pegged import is_peg
+from engine.full_pegs import peg_new, peg_replace
 from engine.full_pending import is_stop, stop_waits
 from engine.full_phases import phase_set
+from engine.full_protect import limits_set
+from engine.full_quotes import full_quote
 from engine.full_replace import full_replace
 from engine.full_settle import full_settle, full_work
 from engine.full_stop_replace import stop_replace
 from engine.full_stops import stop_new
-from engine.instrument_rules import full_rule
+from engine.full_switch import rule_change, timed_run
 from engine.jit import helper, load_libraries, register_warmup
 from engine.jit_library import library, record_at, words_at
 from engine.records import COMMAND
@@ -43,19 +51,29 @@ def full_command(s, c, what, a, b):
     code = np.int64(0)
     reference_roll(s, np.int64(orders(s)[a]["symbol"]) if what == FULL_REPLACE else a)
     if what == FULL_NEW:
-        if is_stop(np.int64(c["order_type"])):
+        if c["decision_code"] != 0:
+            code = list_new(s, c, a)
+        elif is_stop(np.int64(c["order_type"])):
             code = stop_new(s, c, a, b)
+        elif is_peg(np.int64(c["order_type"])):
+            code = peg_new(s, c, a, b)
         else:
             code = full_new(s, c, a, b)
     elif what == FULL_REPLACE:
-        if stop_waits(s, a):
+        if stop_waits(s, a) or leg_waits(s, a):
             code = stop_replace(s, c, a)
+        elif is_peg(np.int64(orders(s)[a]["order_type"])):
+            code = peg_replace(s, c, a)
         else:
             code = full_replace(s, c, a)
     elif what == FULL_RULE:
-        code = full_rule(s, c, a)
+        code = rule_change(s, c, a)
     elif what == FULL_PHASE:
         code = phase_set(s, c, a)
+    elif what == FULL_QUOTE:
+        code = full_quote(s, c, a)
+    elif what == FULL_LIMITS:
+        code = limits_set(s, c, a)
     return code
 
 
@@ -72,8 +90,11 @@ def full_go(s, what, a, b):
         order_expire(s, a)
     elif what == FULL_SETTLE:
         full_settle(s)
-    elif what == FULL_INDICATE:
-        indicative_tell(s, a)
+    elif what == FULL_TIMED:
+        reference_roll(s, a)
+        timed_run(s, a)
+    elif what == FULL_ACTIVATE:
+        legs_activate(s)
     return np.int64(0)
 
 

@@ -9,6 +9,7 @@ volatility call begins, which parked orders join.
 import numpy as np
 
 from engine.book_state import (
+    RESIZE_TOTAL,
     RUN_OPEN,
     SETTLING,
     WORK_COUNT,
@@ -24,25 +25,27 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued
 from engine.full_book import full_touch
-from engine.full_calls import call_rest, joins_run, phase_begin, trades_now
-from engine.full_emit import full_emit_ended
+from engine.full_calls import call_rest, joins_run, phase_begin
+from engine.full_links import full_expire, full_release, resize_due
 from engine.full_match import (
     BREACH,
     ENDED,
     WAITS,
     full_close,
+    full_id_insert,
     full_limit,
-    full_release,
     full_rest,
     full_sweep,
     remainder_reason,
 )
-from engine.id_table import id_insert
+from engine.full_modes import trades_now
+from engine.full_protect import protect_run
 from engine.jit import helper, subroutine
 from engine.matching import WORK_NONE, WORK_SWEEP, best_crosses, sweep_open
-from engine.records import EventKind, InstrumentRule, Phase, Reason
+from engine.records import InstrumentRule, Phase, Reason
 
-RUN_ORDER, RUN_JOINS = 1, 2  # RUN_OPEN: an order meets the book; others join the call it began
+# RUN_OPEN: an order meets the book; others join the call it began; quotes are pulled.
+RUN_ORDER, RUN_JOINS, RUN_PROTECTS = 1, 2, 3
 
 
 @helper
@@ -67,8 +70,7 @@ def run_breach(s, slot, symbol):
     if to_call and remainder_reason(row) == 0 and more(s)[slot]["min_qty"] == 0:
         full_rest(s, slot, np.int64(0))
     else:
-        full_emit_ended(s, EventKind.EXPIRED, slot, Reason.BAND)
-        full_release(s, slot)
+        full_expire(s, slot, np.int64(Reason.BAND.value))
     if to_call:
         volatility, reason = np.int64(Phase.VOLATILITY_CALL.value), np.int64(Reason.BAND.value)
         phase_begin(s, symbol, volatility, reason, np.int64(0))
@@ -80,7 +82,7 @@ def run_sweep(s, slot, symbol):
     """The order meets the book on; returns False when the slice is full before its end."""
     found = full_sweep(s, slot)
     if found == WAITS:
-        id_insert(s, slot)
+        full_id_insert(s, slot)
         return False
     s[RUN_OPEN] = 0
     s[WORK_CURSOR] = 0
@@ -104,7 +106,13 @@ def full_run_on(s):
     if s[RUN_OPEN] == RUN_JOINS:
         if not joins_run(s, symbol):
             return False
-        s[RUN_OPEN] = 0
+    if rules(s)[symbol]["over"] != 0:
+        s[RUN_OPEN] = RUN_PROTECTS
+        if not protect_run(s, symbol):
+            return False
+    s[RUN_OPEN] = 0
+    if s[RESIZE_TOTAL] != 0:
+        resize_due(s, np.int64(s[WORK_ORDER]))
     if s[WORK_KIND] == WORK_SWEEP:
         s[WORK_KIND] = WORK_NONE
         if s[SETTLING] == 0:

@@ -26,14 +26,26 @@ from engine.book_state import (
 )
 from engine.emit import emit_continued, emit_summary
 from engine.full_bands import reference_roll
+from engine.full_batches import balance_run, batch_watch
+from engine.full_begin import list_run
 from engine.full_indicative import indicative_watch
+from engine.full_modes import trades_now
+from engine.full_pegs import pegs_run
 from engine.full_phases import phase_run
+from engine.full_protect import protect_run
+from engine.full_quotes import quote_go
 from engine.full_run import full_run_on
 from engine.full_stops import waves_run
 from engine.jit import helper, subroutine
-from engine.matching import WORK_CALL, WORK_NONE, WORK_SETTLE
+from engine.matching import WORK_CALL, WORK_LIST, WORK_NONE, WORK_QUOTE, WORK_SETTLE
 
-STAGE_WAVES = 0  # stops are elected (engine/full_stops.py)
+STAGE_PROTECT = 0  # quotes filled too much in an uncross are pulled (engine/full_protect.py)
+STAGE_BALANCE = 1  # a balanced batch crosses (engine/full_batches.py)
+STAGE_PROTECT_AGAIN = 2
+STAGE_WAVES = 3  # stops are elected (engine/full_stops.py)
+STAGE_PEGS = 4  # pegs go where they belong (engine/full_pegs.py)
+STAGE_WAVES_AGAIN = 5  # no repricing behind them,
+STAGE_PARKS = 6  # but where a call has begun meanwhile no peg stays in the book
 
 
 @helper
@@ -44,15 +56,28 @@ def stage_over(s):
 
 
 @helper
+def stage_run(s, symbol, stage):
+    """Run a stage; returns False when the slice is full before its end."""
+    if stage == STAGE_PROTECT or stage == STAGE_PROTECT_AGAIN:
+        return protect_run(s, symbol)
+    if stage == STAGE_BALANCE:
+        return balance_run(s, symbol)
+    if stage == STAGE_WAVES or stage == STAGE_WAVES_AGAIN:
+        return waves_run(s, symbol)
+    return (stage == STAGE_PARKS and trades_now(s, symbol)) or pegs_run(s, symbol)
+
+
+@helper
 def symbol_settle(s, symbol):
     """Bring one symbol to rest; returns False when the slice is full before."""
     if s[RUN_OPEN] and not full_run_on(s):
         return False
-    if s[SETTLE_STAGE] == STAGE_WAVES:
-        if not waves_run(s, symbol):
+    while s[SETTLE_STAGE] <= STAGE_PARKS:
+        if not stage_run(s, symbol, np.int64(s[SETTLE_STAGE])):
             return False
         stage_over(s)
     reference_roll(s, symbol)
+    batch_watch(s, symbol)
     indicative_watch(s, symbol)
     return True
 
@@ -95,6 +120,10 @@ def full_work(s):
         full_settle(s)
     elif s[WORK_KIND] == WORK_CALL:
         phase_run(s)
+    elif s[WORK_KIND] == WORK_LIST:
+        list_run(s)
+    elif s[WORK_KIND] == WORK_QUOTE:
+        quote_go(s)
     elif not full_run_on(s):
         emit_continued(s, np.int64(s[WORK_COUNT]))
         s[WORK_COUNT] = 0

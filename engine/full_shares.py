@@ -182,9 +182,20 @@ def sizes_list(s, taker, level):
 
 
 @helper
-def runs_merge(s, first, length):
-    """Merge neighbouring runs of `length` into one, larger before smaller, else as they stood;
-    returns (first of the list, how many merges).
+def stays_before(s, left, right, smallest):
+    """Whether an order of the left run is taken before one of the right: the larger slice first,
+    or (`smallest`) the smaller open quantity, then the earlier.
+    """
+    if not smallest:
+        return more(s)[left]["shown"] >= more(s)[right]["shown"]
+    less = np.int64(orders(s)[right]["leaves"]) - np.int64(orders(s)[left]["leaves"])
+    return less > 0 or (less == 0 and more(s)[left]["rank"] < more(s)[right]["rank"])
+
+
+@helper
+def runs_merge(s, first, length, smallest):
+    """Merge neighbouring runs of `length` into one; returns (first of the list, how many
+    merges).
     """
     head, tail, merges = np.int64(NONE), np.int64(NONE), np.int64(0)
     left = first
@@ -197,7 +208,7 @@ def runs_merge(s, first, length):
         while left_count > 0 or (right_count > 0 and right >= 0):
             from_left = right_count == 0 or right < 0
             if not from_left and left_count > 0:
-                from_left = more(s)[left]["shown"] >= more(s)[right]["shown"]
+                from_left = stays_before(s, left, right, smallest)
             taken = left if from_left else right
             if from_left:
                 left, left_count = np.int64(more(s)[left]["link"]), left_count - 1
@@ -215,13 +226,21 @@ def runs_merge(s, first, length):
 
 
 @helper
-def share_by_size(s, taker, level, qty):
-    """The largest displayed first, equal ones by time."""
-    slot = sizes_list(s, taker, level)
+def link_sort(s, slot, smallest):
+    """Sort a list that begins at `slot`: the largest slice first, equal ones as they stood, or
+    (`smallest`) the smallest open quantity first, then by time. Returns its first.
+    """
     length, merges = np.int64(1), np.int64(2)
     while merges > 1:
-        slot, merges = runs_merge(s, slot, length)
+        slot, merges = runs_merge(s, slot, length, smallest)
         length *= 2
+    return slot
+
+
+@helper
+def share_by_size(s, taker, level, qty):
+    """The largest displayed first, equal ones by time."""
+    slot = link_sort(s, sizes_list(s, taker, level), False)
     given = np.int64(0)
     while slot >= 0 and given < qty:
         given += share_give(s, slot, qty - given)

@@ -21,6 +21,7 @@ from engine.book_state import (
     ORDERS_FREE,
     SETTLE_INDEX,
     WORK_COUNT,
+    calls,
     levels,
     more,
     orders,
@@ -30,11 +31,20 @@ from engine.book_state import (
     sides,
     symbols,
 )
+from engine.full_bands import static_limit
 from engine.full_book import full_touch
-from engine.full_calls import trades_now
-from engine.full_emit import full_emit_accepted, full_emit_triggered
+from engine.full_emit import full_emit_triggered
+from engine.full_links import link_moved
 from engine.full_match import full_fail
-from engine.full_orders import instrument_code, may_make, more_take, rule_of, slid_px
+from engine.full_modes import in_batch, trades_now
+from engine.full_orders import (
+    instrument_code,
+    may_make,
+    order_accept,
+    range_code,
+    rule_of,
+    slid_px,
+)
 from engine.full_pending import (
     BY_BEST,
     BY_LAST,
@@ -50,7 +60,7 @@ from engine.full_pending import (
 from engine.full_run import full_enter
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
-from engine.matching import order_take, slice_full
+from engine.matching import slice_full
 from engine.order_due import due_insert
 from engine.records import (
     PRICE_TICKS_MAX,
@@ -131,48 +141,60 @@ def pending_take(s, c, slot):
     row["on_best"] = flags & CommandFlag.TRIGGER_BEST.value != 0
     row["in_bps"] = flags & CommandFlag.DISTANCE_BPS.value != 0
     row["active"] = 0
-    if trails:
-        trail_begin(s, slot)
 
 
 @helper
-def stop_code(s, c, symbol):
+def stop_begin(s, slot):
+    """The order begins to wait for its trigger."""
+    if is_trailing(np.int64(orders(s)[slot]["order_type"])):
+        trail_begin(s, slot)
+    id_insert(s, slot)
+    if more(s)[slot]["expire_ts"] != 0 and more(s)[slot]["due"] == 0:
+        due_insert(s, slot)
+    stop_link(s, slot)
+
+
+@helper
+def stop_code(s, c, symbol, promised):
     """506 and 902 of a new stop; its level is looked for when it comes to rest."""
     on_best = np.int64(c["flags"]) & CommandFlag.TRIGGER_BEST.value != 0
     if not is_trailing(np.int64(c["order_type"])):
         px = stop_looks_at(s, symbol, np.int64(c["side"]), on_best)
         if trigger_true(c, px, np.int64(c["px2"])):
             return np.int64(RejectCode.TRIGGER_TRUE.value)
-    return np.int64(RejectCode.ORDERS_FULL.value if s[ORDERS_FREE] == 0 else 0)
+    return np.int64(RejectCode.ORDERS_FULL.value if s[ORDERS_FREE] <= promised else 0)
+
+
+@helper
+def stop_plan(s, c, symbol, promised):
+    """All tests of NEW of a stop of any kind. Returns the reject code."""
+    code = range_code(s, c, symbol)
+    if code == 0:
+        code = instrument_code(s, c, symbol)
+    if code == 0:
+        code = stop_code(s, c, symbol, promised)
+    return code
 
 
 @subroutine
 def stop_new(s, c, symbol, text_row):
     """NEW of a stop of any kind. Returns the reject code."""
-    if c["px2"] > symbols(s)[symbol]["px_max"]:
-        return np.int64(RejectCode.OUT_OF_RANGE.value)
-    code = instrument_code(s, c, symbol)
+    code = stop_plan(s, c, symbol, np.int64(0))
     if code == 0:
-        code = stop_code(s, c, symbol)
-    if code != 0:
-        return code
-    slot = order_take(s, c, symbol, text_row)
-    more_take(s, c, slot, symbol)
-    pending_take(s, c, slot)
-    full_touch(s, symbol)
-    full_emit_accepted(s, slot)
-    id_insert(s, slot)
-    if more(s)[slot]["expire_ts"] != 0:
-        due_insert(s, slot)
-    stop_link(s, slot)
+        px, qty = np.int64(c["px"]), np.int64(c["qty"])
+        slot = order_accept(s, c, symbol, text_row, px, qty)
+        pending_take(s, c, slot)
+        full_touch(s, symbol)
+        stop_begin(s, slot)
     return code
 
 
 # -------------------------------------------------------------------------------------------- waves
 @helper
 def elects(s, symbol):
-    """Whether stops of the symbol may be triggered now."""
-    return trades_now(s, symbol)
+    """Whether stops of the symbol may be triggered now: in a batch mode behind a cross only."""
+    crossed = calls(s)[symbol]["traded"] != 0 and in_batch(s, symbol)
+    return crossed or trades_now(s, symbol)
 
 
 @helper
@@ -304,9 +326,15 @@ def fired_px(s, slot):
 
 @helper
 def fired_code(s, slot):
-    """502 of a post-only order, judged when it is triggered; a sliding one gets its price."""
+    """502 of a post-only order, judged when it is triggered; a sliding one gets its price. 309 in a
+    batch mode, where one without limit reserves at the static band.
+    """
     row = orders(s)[slot]
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    if not trades_now(s, symbol):
+        if row["px"] == 0:
+            row["px"] = static_limit(s, symbol, side)
+        return np.int64(RejectCode.NO_BAND.value if row["px"] == 0 else 0)
     if np.int64(row["flags"]) & ORDER_SLIDE:
         row["px"] = slid_px(s, symbol, side, np.int64(row["px"]))
     if np.int64(row["flags"]) & ORDER_POST_ONLY:
@@ -322,6 +350,7 @@ def stop_fire(s, slot):
     orders(s)[slot]["px"] = fired_px(s, slot)
     stop_unlink(s, slot)
     full_emit_triggered(s, slot, trigger)
+    link_moved(s, slot)
     code = fired_code(s, slot)
     if code != 0:
         full_touch(s, np.int64(orders(s)[slot]["symbol"]))

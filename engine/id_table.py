@@ -40,6 +40,7 @@ from engine.book_state import (
 from engine.jit import JIT_DISABLED, helper, subroutine
 from engine.records import CLIENT_TEXT_BYTES
 
+TEXT_WAITS = -2  # TEXT.order: of a leg of a list that is not complete yet (engine/legs.py)
 MIX_A = np.uint64(0x9E3779B97F4A7C15)
 SESSION_SHIFT = np.uint64(40)
 LOW32 = np.uint64(0xFFFFFFFF)
@@ -228,7 +229,8 @@ def text_move(s, source, target):
     new["order"] = old["order"]
     for i in range(CLIENT_TEXT_BYTES):
         new["text"][i] = old["text"][i]
-    order_text(s)[np.int64(new["order"])] = target
+    if new["order"] >= 0:
+        order_text(s)[np.int64(new["order"])] = target
 
 
 @helper
@@ -244,14 +246,15 @@ def text_clear(s, number):
 
 @subroutine
 def texts_forget(s):
-    """A new trading day: the ids of ended orders may be used again. Living orders keep theirs.
+    """A new trading day: the ids of ended orders may be used again. Living orders keep theirs, and
+    so do legs that wait for the rest of their list.
 
     Rows move together and the index is made anew: taking entries out of it one by one would break
     chains. O(rows + index).
     """
     used, kept = np.int64(s[TEXTS_USED]), np.int64(0)
     for number in range(1, used + 1):
-        if texts(s)[number]["order"] >= 0:
+        if texts(s)[number]["order"] != -1:
             kept += 1
             if kept < number:
                 text_move(s, np.int64(number), kept)

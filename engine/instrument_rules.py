@@ -7,18 +7,19 @@ stay in SYMBOL: a start may list it again on those.
 
 import numpy as np
 
-from engine.book_numba import symbol_touch
 from engine.book_state import events, rules, symbols
 from engine.config import LEAD_MAX, LEAD_PERCENT_MAX
-from engine.emit import emit_listed_terms, event_new, event_public, symbol_id_of
-from engine.jit import helper, subroutine
+from engine.emit import event_new, event_public, symbol_id_of
+from engine.jit import helper
 from engine.records import Algorithm, EventKind, InstrumentRule, RejectCode, SelfTrade
 
 LARGE = 2**31 - 1
 MAX_TRAILING = 100  # trailing stops that may wait at a time, until SET_RULE says otherwise
 RULES_COUNT = int(max(InstrumentRule))
-BUILT_ALGORITHMS = int(Algorithm.TIME_PRO_RATA)  # up to here; the others are refused 304
-FIFO_PERCENT, MAX_LEVEL_ORDERS = 50, 1000  # unless a rule says otherwise
+MAX_PEGS = 100  # live pegged orders
+# Unless a rule says otherwise:
+FIFO_PERCENT, MAX_LEVEL_ORDERS = 50, 1000
+BATCH_MS, MIN_ORDERS, BALANCE_PCT, MAX_WAIT_MS = 100, 2, 50, 1000
 
 
 @helper
@@ -28,9 +29,14 @@ def rules_begin(s, symbol, stp, parts, protection):
     rule[InstrumentRule.ICEBERG_PARTS.value] = parts
     rule[InstrumentRule.PROTECTION.value] = protection
     rule[InstrumentRule.STP.value] = stp
+    rule[InstrumentRule.MAX_PEGS.value] = MAX_PEGS
     rule[InstrumentRule.MAX_TRAILING.value] = MAX_TRAILING
     rule[InstrumentRule.FIFO_PERCENT.value] = FIFO_PERCENT
     rule[InstrumentRule.MAX_LEVEL_ORDERS.value] = MAX_LEVEL_ORDERS
+    rule[InstrumentRule.BATCH_MS.value] = BATCH_MS
+    rule[InstrumentRule.MIN_ORDERS.value] = MIN_ORDERS
+    rule[InstrumentRule.BALANCE_PCT.value] = BALANCE_PCT
+    rule[InstrumentRule.MAX_WAIT_MS.value] = MAX_WAIT_MS
 
 
 @helper
@@ -39,13 +45,17 @@ def rule_range(key):
     lowest, highest = np.int64(1), np.int64(0)
     if key == InstrumentRule.ICEBERG_PARTS or key == InstrumentRule.MAX_LEVEL_ORDERS:
         highest = np.int64(LARGE)
+    elif key == InstrumentRule.BATCH_MS or key == InstrumentRule.MIN_ORDERS:
+        highest = np.int64(LARGE)
     elif key == InstrumentRule.PROTECTION or key == InstrumentRule.MAX_TRAILING:
+        lowest, highest = np.int64(0), np.int64(LARGE)
+    elif key == InstrumentRule.MAX_PEGS or key == InstrumentRule.MAX_WAIT_MS:
         lowest, highest = np.int64(0), np.int64(LARGE)
     elif key == InstrumentRule.STP:
         highest = np.int64(SelfTrade.TRANSFER.value)
     elif key == InstrumentRule.ALGORITHM:
         lowest, highest = np.int64(0), np.int64(Algorithm.BALANCED_BATCH.value)
-    elif key == InstrumentRule.FIFO_PERCENT:
+    elif key == InstrumentRule.FIFO_PERCENT or key == InstrumentRule.BALANCE_PCT:
         lowest, highest = np.int64(0), np.int64(100)
     elif key == InstrumentRule.STATIC_BAND or key == InstrumentRule.DYNAMIC_BAND:
         lowest, highest = np.int64(0), np.int64(10_000)
@@ -107,7 +117,8 @@ def rounds_set(s, symbol):
     """Whether levels are shared out now; nobody is top where they are not."""
     row = rules(s)[symbol]
     base = np.int64(row["rule"][InstrumentRule.ALGORITHM.value])
-    row["rounds"] = row["lead_count"] > 0 or (base > Algorithm.FIFO and base <= BUILT_ALGORITHMS)
+    shared = base > Algorithm.FIFO and base < Algorithm.BATCH_AUCTION
+    row["rounds"] = row["lead_count"] > 0 or shared
     if row["rounds"] == 0:
         row["top"][0] = 0
         row["top"][1] = 0
@@ -120,6 +131,7 @@ def emit_algorithm(s, symbol):
     event["symbol_id"] = symbol_id_of(s, symbol)
     event["code"] = symbols(s)[symbol]["phase"]
     event["amount"] = symbols(s)[symbol]["phase"]
+    event["order_type"] = rules(s)[symbol]["rule"][InstrumentRule.ALGORITHM.value]
     event_public(s, event)
 
 
@@ -131,29 +143,24 @@ def value_code(s, symbol, key, value):
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if value < lowest or value > highest:
         return np.int64(RejectCode.OUT_OF_RANGE.value)
-    if key == InstrumentRule.ALGORITHM and value > BUILT_ALGORITHMS:
-        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if key == InstrumentRule.LMM:
         return lead_code(s, symbol, value)
     return np.int64(0)
 
 
-@subroutine
-def full_rule(s, c, symbol):
-    """SET_RULE. Returns the reject code."""
-    key, value = np.int64(c["order_type"]), np.int64(c["amount"])
+@helper
+def rule_code(s, symbol, key, value):
+    """102, 103, 304 of SET_RULE."""
     if key < 1 or key > RULES_COUNT:
         return np.int64(RejectCode.BAD_FIELD.value)
-    code = value_code(s, symbol, key, value)
-    if code != 0:
-        return code
+    return value_code(s, symbol, key, value)
+
+
+@helper
+def rule_put(s, symbol, key, value):
+    """What a rule says from now on; the algorithm is not changed here (engine/full_switch.py)."""
     if key == InstrumentRule.LMM:
         lead_set(s, symbol, value)
     else:
         rules(s)[symbol]["rule"][key] = value
     rounds_set(s, symbol)
-    symbol_touch(s, symbol)
-    emit_listed_terms(s, symbol)
-    if key == InstrumentRule.ALGORITHM:
-        emit_algorithm(s, symbol)
-    return np.int64(0)

@@ -142,7 +142,7 @@ class LocalExchange:
         now = self.state.hdr[IN_TS]
         waiting = self.state.due[: int(self.state.hdr[DUE_COUNT])]
         deadlines.append(self.state.more["expire_ts"][waiting])
-        deadlines.append(self.state.calls["indicative_at"])
+        deadlines += [self.state.calls[name] for name in ("cross_at", "indicative_at")]
         return any(((0 < column) & (column <= now)).any() for column in deadlines)
 
     def _events_since(self, first: int) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""What the loop of a shard does because time passes: TIME, and the turns of calendars.
+"""What the loop of a shard does by itself: ACTIVATE of legs that go live, TIME, and the turns of
+calendars.
 
 Hot in its tests, which cost a word or two where nothing is due; part of engine/shard_loop.py. Both
 are commands of the loop's own, stamped and journaled as any other, and come before the first client
 command of their time or a later one. Among equals (RULES §13): orders that expire, sessions, the
-turn of a calendar, indicative prices.
+turn of a calendar, crosses of batch modes, indicative prices.
 
 A turn ends its batch, and while one is due that has to wait for a long work, so does every command:
 what comes behind it may not be run in the phase before it. So a state whose time is that of a turn,
@@ -12,7 +13,8 @@ or later, has taken it: engine/phase_clock.py goes by that at a start.
 
 import numpy as np
 
-from engine.book_state import NEXT_DEADLINE, SYMBOLS_USED, WORK_KIND, sessions, symbols
+from engine.activations import activation_first
+from engine.book_state import ACTIVATIONS, NEXT_DEADLINE, SYMBOLS_USED, WORK_KIND, sessions, symbols
 from engine.command_ring import command_ready, command_slot
 from engine.deadline import deadline_find
 from engine.jit import helper
@@ -109,10 +111,14 @@ def turn_take(s, p, wall):
 
 
 @helper
-def time_waits(s, p):
-    """Whether a TIME or a turn may be due now; cheap, and wrong only for one that is not."""
+def own_waits(s, p):
+    """Whether a leg goes live, or a TIME or a turn may be due now; cheap, and wrong only for one
+    that is not.
+    """
     if s[WORK_KIND] != WORK_NONE:
         return False
+    if s[ACTIVATIONS] != 0:
+        return True
     if p.loop[TURN_AT] != 0 and turn_due(p, wall_guess(p)):
         return True
     if s[NEXT_DEADLINE] == 0:
@@ -155,3 +161,15 @@ def time_turn(s, p, wall):
     if s[NEXT_DEADLINE] != 0 and deadline_turn(s, p, wall):
         return True
     return turn_take(s, p, wall)
+
+
+@helper
+def own_turn(s, p, wall):
+    """Write down what the loop does next by itself: ACTIVATE of a leg that is called, else what is
+    due; returns whether there is anything.
+    """
+    if s[ACTIVATIONS] != 0 and s[WORK_KIND] == WORK_NONE:
+        none = np.int64(0)
+        own_command(p, CommandKind.ACTIVATE, none, activation_first(s), none)
+        return True
+    return time_turn(s, p, wall)

@@ -5,7 +5,8 @@ its slice is full, and continued by CONTINUE; hdr[WORK_*] is its whole memory. K
 aggressor meets the book), CANCELS and ROWS (a sorted list of order slots in `scratch`,
 engine/bulk.py), IMAGE (the public is told all that rests, engine/image.py), SETTLE (what follows
 from a command of the full rules, engine/full_settle.py), CALL (a change of phase,
-engine/full_phases.py).
+engine/full_phases.py), QUOTE (two sides that enter one after the other, engine/full_quotes.py),
+LIST (orders of a list enter one after the other, engine/full_begin.py).
 
 Both sides are one code: `side` is an index, `sign` is +1 for buys and -1 for sells; (limit - px) *
 sign >= 0 means "crosses". Nothing here raises; every function assumes its command was validated
@@ -76,6 +77,8 @@ from engine.records import (
 )  # fmt: skip
 
 WORK_NONE, WORK_SWEEP, WORK_CANCELS, WORK_ROWS, WORK_IMAGE, WORK_SETTLE, WORK_CALL = range(7)
+WORK_QUOTE = 7
+WORK_LIST = 8
 
 
 @helper

@@ -101,11 +101,14 @@ COMMAND = np.dtype(
         ("account", "<i4"),
         ("symbol_id", "<i4"),  # 0: unknown, `symbol` names it
         ("px", "<i4"),  # limit price or cap, ticks; REPLACE: 0 keeps
-        ("qty", "<i4"),  # lots; REPLACE: new total, 0 keeps; open-order query: most rows
+        # lots; REPLACE: new total, 0 keeps; open-order query: most rows; QUOTE: of the bid;
+        # SET_LIMITS: that may be filled on quotes
+        ("qty", "<i4"),
         ("kind", "u1"),
         ("producer", "u1"),  # 0 the loop itself, 1 the supervisor, then gateways
         ("side", "u1"),
-        ("order_type", "u1"),  # LIST_INSTRUMENT: RuleSet; SET_RULE: InstrumentRule
+        # LIST_INSTRUMENT: RuleSet; SET_RULE: InstrumentRule; SET_LIMITS: 1, of a start
+        ("order_type", "u1"),
         ("tif", "u1"),
         ("stp", "u1"),  # LIST_INSTRUMENT: what DEFAULT means
         ("flags", "<u2"),
@@ -116,9 +119,9 @@ COMMAND = np.dtype(
         ("qty2", "<i4"),
         ("peak", "<i4"),  # iceberg: shown at a time; LIST_INSTRUMENT: iceberg_parts
         ("min_qty", "<i4"),
-        # budget, money; LIST_INSTRUMENT: tick size in 1e-9 units; SESSION_OPEN: dead-man time, ns;
-        # TIME: length of a pause; PRODUCER_RESET: grace time; INCARNATION: the new number;
-        # FEED_STATE: trading day yyyymmdd
+        # budget, money; SET_LIMITS: window, ns; LIST_INSTRUMENT: tick size in 1e-9 units;
+        # SESSION_OPEN: dead-man time, ns; TIME: length of a pause; PRODUCER_RESET: grace time;
+        # INCARNATION: the new number; FEED_STATE: trading day yyyymmdd
         ("amount", "<i8"),
         # LIST_INSTRUMENT: lot size in 1e-9 units; INCARNATION: 1, order ids may be lost;
         # FEED_STATE: epoch
@@ -245,7 +248,17 @@ EVENT_FIELD_USE = {
         "amount": "static width, ticks",
         "amount2": "dynamic width, ticks",
     },
-    "PARKED": {"px": "limit", "shown_before": "displayed quantity that leaves"},
+    "PARKED": {
+        "px": "limit; of a peg its cap",
+        "shown_before": "displayed quantity that leaves",
+        "public_ref": "its slice",
+    },
+    "REPRICED": {
+        "px": "price the peg stands at now",
+        "qty": "quantity entering the book",
+        "public_ref": "new slice",
+        "old_ref": "slice it replaces (ITCH U)",
+    },
     "ACTIVATED": {"px": "limit"},
     "LISTED": {
         "amount": "tick in 1e-9",
@@ -261,11 +274,16 @@ EVENT_FIELD_USE = {
         "amount2": "epoch of the feed session",
     },
     "ACCOUNT": {
-        "amount": "logon; a producer that was lost; a new incarnation",
-        "amount2": "incarnation",
+        "amount": "logon; a producer that was lost; a new incarnation; MMP: limit, lots",
+        "amount2": "incarnation; MMP: window, ns",
         "client_order_id": "session's last id",
         "session": "slot",
         "text": "session name",
+    },
+    "MMP_FIRED": {
+        "qty": "lots filled on the account's quotes within the window, at most 2^31 - 1",
+        "amount": "limit, lots",
+        "amount2": "window, ns",
     },
     "SUMMARY": {
         "qty": "orders cancelled, or rows of the page",

@@ -31,10 +31,12 @@ from engine.atomics import (
     store_release,
 )
 from engine.book_state import (
+    ACTIVATIONS,
     BATCH_VERSION,
     DIRTY_COUNT,
     EVENT_MASK,
     FATAL,
+    IN_TS,
     INTENT,
     OUT_POSITION,
     RECEIPT_GATEWAY_IN,
@@ -72,9 +74,9 @@ from engine.jit import helper, kernel, register_warmup
 from engine.lookahead import LOOK_FAR, LOOK_MIDDLE, LOOK_NEAR, look_far, look_middle, look_near
 from engine.loop_time import (
     own_command,
+    own_turn,
+    own_waits,
     slot_ahead,
-    time_turn,
-    time_waits,
     turn_holds,
     turns_stale,
 )
@@ -166,9 +168,11 @@ def may_trade(s, c):
 def work_concerns(s, c):
     """Whether the open work must be complete before `c` may run (RULES §1). Not if the work is
     about one symbol, `c` about an order in another that is not watched, and `c` cannot become a
-    work itself: there is room for one.
+    work itself: there is room for one. While legs are called everything waits.
     """
     kind = c["kind"]
+    if s[ACTIVATIONS] != 0 or (kind == CommandKind.NEW and c["decision_code"] != 0):
+        return True
     short = kind == CommandKind.CANCEL or kind == CommandKind.QUERY_ORDER or kind == CommandKind.NEW
     symbol = np.int64(s[WORK_SYMBOL])
     if symbol == 0 or not short or c["symbol_id"] == 0:
@@ -242,7 +246,7 @@ def ring_next(s, p):
         ring = p.loop[SHARD_INDEX] * producers + producer
         slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
         if command_ready(p.command_words, slot, p.positions[producer]):
-            if s[WORK_KIND] == WORK_NONE or not work_concerns(s, p.commands[slot]):
+            if s[WORK_KIND] | s[ACTIVATIONS] == 0 or not work_concerns(s, p.commands[slot]):
                 if not reset_early(p, p.commands[slot]):
                     return slot
         p.loop[NEXT_RING] = producer + 1 if producer + 1 < producers else 0
@@ -356,7 +360,8 @@ def command_run(s, p, slot, wall):
         p.loop[COMMANDS] += 1
     c = commands[index]
     s[RECEIPT_PRODUCER_SEQ] = c["producer_seq"]
-    step_one(s, c, wall)
+    activates = slot < 0 and c["kind"] == CommandKind.ACTIVATE  # at the time of its cause
+    step_one(s, c, np.int64(s[IN_TS]) if activates else wall)
     if p.journal[J_MODE] != MODE_NONE:
         record_stage(s, p.journal, p.staging_words, words, index)
 
@@ -385,7 +390,7 @@ def batch_run(s, p):
     if not batch_begin(s, p):
         return np.int64(0)
     slot = ring_next(s, p)
-    if slot < 0 and not work_turn(s, p) and not time_waits(s, p):
+    if slot < 0 and not work_turn(s, p) and not own_waits(s, p):
         return np.int64(0)
     if p.journal[J_MODE] != MODE_NONE and not gate_pass(s, p):
         return np.int64(0)
@@ -398,7 +403,7 @@ def batch_run(s, p):
         if (count & 1 == 0 or slot < 0) and work_turn(s, p):
             slice_run(s, p)  # every second turn while other rings have work
         else:
-            if time_turn(s, p, wall):
+            if own_turn(s, p, wall):
                 slot = np.int64(-1)
             elif slot < 0:
                 break
@@ -464,7 +469,7 @@ def work_waits(s, p):
         slot = command_slot(ring, p.positions[producer], p.loop[RING_CAPACITY])
         if command_ready(p.command_words, slot, p.positions[producer]):
             return True
-    return s[WORK_KIND] != WORK_NONE or time_waits(s, p)
+    return s[WORK_KIND] != WORK_NONE or own_waits(s, p)
 
 
 def shard_ports_private(

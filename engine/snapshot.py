@@ -116,6 +116,7 @@ def _limits_of(state: ShardState) -> ShardLimits:
         sessions_max=len(state.sessions) - 1,
         accounts_max=len(state.accounts),
         text_ids_max=len(state.texts) - 1,
+        quoters_max=len(state.quoters) - 1,
         max_walk=int(state.hdr[MAX_WALK]),
         slice_events=int(state.hdr[SLICE_EVENTS]),
     )

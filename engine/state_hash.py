@@ -18,12 +18,17 @@ import numpy as np
 
 from engine import book_state
 from engine.book_rows import (
+    LEGS_MAX,
+    LINKED_BEGINS,
+    LINKED_WAITS,
     ORDER_FULL,
     ORDER_TAG,
     ORDER_TEXT,
     ROW_NONE,
 )
 from engine.book_state import (
+    ACTIVATE_FIRST,
+    ACTIVATIONS,
     ARRAYS,
     DUE_COUNT,
     LEVELS_FREE,
@@ -40,6 +45,7 @@ from engine.book_state import (
     ShardState,
 )
 from engine.matching import WORK_CALL, WORK_CANCELS, WORK_ROWS, WORK_SETTLE
+from engine.pegs_check import live_pegs
 
 # Words of the header that say nothing about what comes next. NEXT_DEADLINE says when the loop looks
 # for deadlines again, and when it looked is in no journal.
@@ -79,6 +85,7 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
     live = np.flatnonzero(state.owner)
     rows = state.orders[live]
     full = live[rows["flags"] & ORDER_FULL != 0]
+    legs = state.more["linked"][full] & (LINKED_WAITS | LINKED_BEGINS) != 0
     return {
         "slots": live,
         "owner": state.owner[live],
@@ -87,7 +94,9 @@ def _orders(state: ShardState) -> dict[str, np.ndarray]:
         "order_tag": state.order_tag[live[rows["flags"] & ORDER_TAG != 0]],
         "more": state.more[full],
         "aside": state.aside[full[state.aside["row"][full] != ROW_NONE]],
-        "pending": state.pending[full[state.more["waits"][full] != 0]],
+        "pending": state.pending[full[(state.more["waits"][full] != 0) | legs]],
+        "links": state.links[full[state.more["linked"][full] != 0]],
+        "pegs": state.pegs[live_pegs(state)],
         "due": state.due[: int(state.hdr[DUE_COUNT])],
         "free_orders": state.free_orders[: int(state.hdr[ORDERS_FREE])],
     }
@@ -124,15 +133,28 @@ def _settling(state: ShardState) -> dict[str, np.ndarray]:
     return {"settling": state.settling[: int(state.hdr[SETTLING])]}
 
 
+def _lists(state: ShardState) -> dict[str, np.ndarray]:
+    # Of the legs those that are there; the list of a leg's session knows how many.
+    counts = np.minimum(state.lists["count"], LEGS_MAX)
+    there = (np.arange(LEGS_MAX) < counts[:, None]).reshape(-1)
+    return {"lists": state.lists, "legs": state.legs[there]}
+
+
+def _activations(state: ShardState) -> dict[str, np.ndarray]:
+    first, count = int(state.hdr[ACTIVATE_FIRST]), int(state.hdr[ACTIVATIONS])
+    places = (first + np.arange(count)) % len(state.activations)
+    return {"activations": state.activations[places]}
+
+
 def _texts(state: ShardState) -> dict[str, np.ndarray]:
     return {"texts": state.texts[: int(state.hdr[TEXTS_USED]) + 1]}
 
 
 def _scratch(state: ShardState) -> dict[str, np.ndarray]:
-    # The rest of the list of an open work that has one, or of the wave it is in.
-    hdr = state.hdr
-    if hdr[WORK_KIND] == WORK_CALL:
-        call = state.calls[int(hdr[WORK_SYMBOL])]
+    # The rest of the list of an open work that has one, of the cross or the wave it is in.
+    hdr, call = state.hdr, state.calls[int(state.hdr[WORK_SYMBOL])]
+    crosses = hdr[WORK_KIND] == WORK_SETTLE and call["stage"] != 0
+    if hdr[WORK_KIND] == WORK_CALL or crosses:
         return {"scratch": state.scratch[int(call["index"]) : int(call["listed"])]}
     if hdr[WORK_KIND] == WORK_SETTLE:
         end = int(state.rules[int(hdr[WORK_SYMBOL])]["wave_count"])
@@ -150,6 +172,11 @@ _SPEAKERS: dict[str, Callable[[ShardState], dict[str, np.ndarray]]] = {
     "more": _orders,
     "aside": _orders,
     "pending": _orders,
+    "links": _orders,
+    "lists": _lists,
+    "legs": _lists,
+    "activations": _activations,
+    "pegs": _orders,
     "due": _orders,
     "free_orders": _orders,
     "levels": _levels,

@@ -15,6 +15,7 @@ from engine.book_rows import (
     ORDER_FULL,
 )
 from engine.book_state import (
+    ACTIVATIONS,
     CREATE_UNKNOWN,
     FATAL,
     FATAL_CROSSED,
@@ -22,6 +23,7 @@ from engine.book_state import (
     IN_TS,
     NEXT_DEADLINE,
     OUT_POSITION,
+    RUN_OPEN,
     SETTLING,
     SLICE_START,
     TEMPLATE_LOT,
@@ -29,11 +31,11 @@ from engine.book_state import (
     TEMPLATE_TICK,
     TOUCHED,
     WORK_KIND,
-    WORK_ORDER,
     levels,
     orders,
     owner,
     producer_seq,
+    rules,
     sides,
     symbols,
     texts,
@@ -54,10 +56,18 @@ from engine.emit import (
     symbol_id_of,
 )  # fmt: skip
 from engine.full_entry import full_command, full_go
-from engine.full_numbers import FULL_NEW, FULL_REPLACE, FULL_SETTLE, FULL_WORK
+from engine.full_numbers import (
+    FULL_ACTIVATE,
+    FULL_NEW,
+    FULL_QUOTE,
+    FULL_REPLACE,
+    FULL_SETTLE,
+    FULL_WORK,
+)
 from engine.id_table import id_find, ids_settle, text_find
 from engine.image import image_run
 from engine.jit import helper, kernel, subroutine
+from engine.list_entry import leg_take
 from engine.lookahead import (
     LOOK_FAR,
     LOOK_MIDDLE,
@@ -72,7 +82,9 @@ from engine.matching import (
     WORK_CALL,
     WORK_CANCELS,
     WORK_IMAGE,
+    WORK_LIST,
     WORK_NONE,
+    WORK_QUOTE,
     WORK_ROWS,
     WORK_SETTLE,
     WORK_SWEEP,
@@ -84,8 +96,10 @@ from engine.matching import (
 from engine.records import (
     SLOT_MASK,
     UNSTATED,
+    Algorithm,
     CommandFlag,
     CommandKind,
+    InstrumentRule,
     Phase,
     Reason,
     RejectCode,
@@ -135,10 +149,10 @@ def step_new(s, c, text_row):
         symbol = symbol_list(s, c["symbol"], template_terms(s))
         if symbol == 0:
             return np.int64(RejectCode.LISTING_REFUSED.value), symbol
+    if symbols(s)[symbol]["rules"] != RuleSet.PLAIN or c["decision_code"] != 0:
+        return full_command(s, c, FULL_NEW, symbol, text_row), symbol
     if np.int64(c["px"]) > symbols(s)[symbol]["px_max"]:
         return np.int64(RejectCode.OUT_OF_RANGE.value), symbol
-    if symbols(s)[symbol]["rules"] != RuleSet.PLAIN:
-        return full_command(s, c, FULL_NEW, symbol, text_row), symbol
     if unsupported(c):
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), symbol
     code = new_code(s, c, symbol)
@@ -230,6 +244,17 @@ def step_bulk(s, c):
     return np.int64(0), symbol
 
 
+@helper
+def step_quote(s, c):
+    """QUOTE. Returns (reject code, symbol index)."""
+    symbol = symbol_find(s, c)
+    if symbol == 0:  # what a template gives has the plain rules
+        return np.int64(RejectCode.UNKNOWN_SYMBOL.value), symbol
+    if symbols(s)[symbol]["rules"] == RuleSet.PLAIN:
+        return np.int64(RejectCode.NOT_SUPPORTED_HERE.value), np.int64(0)
+    return full_command(s, c, FULL_QUOTE, symbol, np.int64(0)), symbol
+
+
 @subroutine
 def emit_retransmission(s, c, text_row):
     """Answer a client id seen before with the state of its live order."""
@@ -249,6 +274,8 @@ def step_client(s, c):
         code = owner_code(s, c)
     if code == 0:
         code, text_row = client_id_code(s, c)
+    if c["decision_code"] != 0 and c["kind"] == CommandKind.NEW:
+        code = leg_take(s, c, code, text_row)
     if code == 0:
         kind = np.int64(c["kind"])
         if kind == CommandKind.NEW:
@@ -261,11 +288,13 @@ def step_client(s, c):
             code, symbol = step_target(s, c)
         elif kind == CommandKind.MASS_CANCEL or kind == CommandKind.QUERY_OPEN_ORDERS:
             code, symbol = step_bulk(s, c)
+        elif kind == CommandKind.QUOTE:
+            code, symbol = step_quote(s, c)
         else:
             code = np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
     if code == RETRANSMISSION:
         emit_retransmission(s, c, text_row)
-    elif code != 0:
+    elif code > 0:
         emit_rejected(s, c, code, symbol)
 
 
@@ -274,7 +303,7 @@ def work_run(s):
     """Go on with the open work, if there is one."""
     kind = s[WORK_KIND]
     if kind == WORK_SWEEP:
-        if orders(s)[s[WORK_ORDER]]["flags"] & ORDER_FULL:
+        if s[RUN_OPEN] != 0:  # the order itself may be over, and its slot another's
             full_go(s, FULL_WORK, np.int64(0), np.int64(0))
         else:
             sweep_run(s)
@@ -284,7 +313,7 @@ def work_run(s):
         rows_run(s)
     elif kind == WORK_IMAGE:
         image_run(s)
-    elif kind == WORK_SETTLE or kind == WORK_CALL:
+    elif kind == WORK_SETTLE or kind == WORK_CALL or kind == WORK_LIST or kind == WORK_QUOTE:
         full_go(s, FULL_WORK, np.int64(0), np.int64(0))
 
 
@@ -310,7 +339,9 @@ def command_close(s):
     symbol = np.int64(s[TOUCHED])
     bid, ask = np.int64(sides(s)[symbol * 2]["best"]), np.int64(sides(s)[symbol * 2 + 1]["best"])
     if bid >= 0 and ask >= 0 and levels(s)[bid]["px"] >= levels(s)[ask]["px"]:
-        if symbols(s)[symbol]["phase"] == Phase.CONTINUOUS:
+        algorithm = rules(s)[symbol]["rule"][InstrumentRule.ALGORITHM.value]
+        batch = algorithm >= Algorithm.BATCH_AUCTION  # there it is normal
+        if symbols(s)[symbol]["phase"] == Phase.CONTINUOUS and not batch:
             s[FATAL] = FATAL_CROSSED
     return np.int64(s[FATAL])
 
@@ -320,6 +351,14 @@ def step_continue(s):
     """CONTINUE: the next slice of the open work, a command of its own."""
     command_open(s, np.int64(s[IN_TS]))
     work_run(s)
+    return command_close(s)
+
+
+@helper
+def step_activate(s):
+    """ACTIVATE: the leg that is next goes live, a command of its own, at the time of its cause."""
+    command_open(s, np.int64(s[IN_TS]))
+    full_go(s, FULL_ACTIVATE, np.int64(0), np.int64(0))
     return command_close(s)
 
 
@@ -348,12 +387,15 @@ def step_one(s, c, in_ts):
 
 @subroutine
 def step_before(s, kind, in_ts):
-    """What has to run before a command of `kind` and time: a slice of the open work, or TIME(in_ts)
-    for one deadline that is due then. Returns whether there was something. A TIME that was given is
-    not preceded by another.
+    """What has to run before a command of `kind` and time: a slice of the open work, ACTIVATE of a
+    leg that is called, or TIME(in_ts) for one deadline that is due then. Returns whether there was
+    something. A TIME that was given is not preceded by another.
     """
     if s[WORK_KIND] != WORK_NONE:
         step_continue(s)
+        return True
+    if s[ACTIVATIONS] != 0:
+        step_activate(s)
         return True
     now = max(in_ts, np.int64(s[IN_TS]))
     if kind == CommandKind.TIME or now < s[NEXT_DEADLINE]:
@@ -378,7 +420,7 @@ def step_batch(s, commands, start, events_max):
     index = start
     while index < commands.shape[0] and s[OUT_POSITION] - first <= events_max and s[FATAL] == 0:
         c = commands[index]
-        if s[WORK_KIND] | s[NEXT_DEADLINE] != 0:
+        if s[WORK_KIND] | s[ACTIVATIONS] | s[NEXT_DEADLINE] != 0:
             if step_before(s, np.int64(c["kind"]), np.int64(c["in_ts"])):
                 continue
         if index + LOOK_FAR < len(commands):
@@ -394,9 +436,14 @@ def step_batch(s, commands, start, events_max):
 
 @kernel
 def work_batch(s, events_max):
-    """Run the open work on; returns whether any is left."""
+    """Run the open work on, and let legs go live; returns whether anything is left."""
     first = s[OUT_POSITION]
-    while s[WORK_KIND] != WORK_NONE and s[OUT_POSITION] - first <= events_max and s[FATAL] == 0:
-        step_continue(s)
+    while s[WORK_KIND] | s[ACTIVATIONS] != 0:
+        if s[OUT_POSITION] - first > events_max or s[FATAL] != 0:
+            break
+        if s[WORK_KIND] != WORK_NONE:
+            step_continue(s)
+        else:
+            step_activate(s)
     ids_settle(s)
-    return s[WORK_KIND] != WORK_NONE
+    return s[WORK_KIND] | s[ACTIVATIONS] != 0

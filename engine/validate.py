@@ -45,6 +45,7 @@ from engine.records import (
 
 ICEBERG_PARTS = 100  # of an instrument created on first use
 POST_ONLY_SLIDE = int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)
+LIST_KINDS = 3  # OCO, OTO, OTOCO (engine/legs.py)
 RETRANSMISSION = -1  # answer of client_id_code: the id names a live order, say where it stands
 OPTION_FLAGS = int(
     CommandFlag.SLIDE
@@ -147,6 +148,7 @@ def options_code(c):
         or (auction and (kind > OrderType.MARKET or c["min_qty"] != 0))
         or (auction and flags & CommandFlag.POST_ONLY.value != 0)
         or (expires and kind == OrderType.MARKET)
+        or (flags & CommandFlag.LIST.value != 0 and c["decision_code"] == 0)
         or (flags & POST_ONLY_SLIDE == CommandFlag.SLIDE.value)
         or (c["px"] != 0 and unpriced(kind))
         or (flags & CommandFlag.PROTECTED.value != 0 and kind != OrderType.MARKET)
@@ -171,6 +173,7 @@ def new_protocol_code(c):
         or kind > OrderType.PEG_MID
         or tif > TimeInForce.GOOD_FOR_AUCTION
         or c["stp"] > SelfTrade.TRANSFER
+        or c["decision_code"] > LIST_KINDS
     ):
         return np.int64(RejectCode.BAD_FIELD.value)
     if c["symbol_id"] == 0 and c["symbol"] == 0:
@@ -214,6 +217,18 @@ def target_protocol_code(c):
 
 
 @helper
+def quote_protocol_code(c):
+    """1xx of QUOTE. Two orders cannot share one text id."""
+    if c["symbol_id"] == 0 and c["symbol"] == 0:
+        return np.int64(RejectCode.BAD_FIELD.value)
+    lowest = min(np.int64(c["px"]), np.int64(c["qty"]), np.int64(c["px2"]), np.int64(c["qty2"]))
+    unpriced = (c["qty"] != 0 and c["px"] == 0) or (c["qty2"] != 0 and c["px2"] == 0)
+    if lowest < 0 or unpriced:
+        return np.int64(RejectCode.OUT_OF_RANGE.value)
+    return np.int64(RejectCode.BAD_CLIENT_ID.value if has_text(c) else 0)
+
+
+@helper
 def protocol_code(c):
     """1xx of any client command."""
     kind = np.int64(c["kind"])
@@ -227,6 +242,8 @@ def protocol_code(c):
     elif kind == CommandKind.MASS_CANCEL:
         if np.int64(c["flags"]) & CommandFlag.BY_SIDE.value and c["side"] > 1:
             code = np.int64(RejectCode.BAD_FIELD.value)
+    elif kind == CommandKind.QUOTE:
+        code = quote_protocol_code(c)
     elif kind == CommandKind.QUERY_OPEN_ORDERS:
         if c["qty"] < 0 or c["qty"] > PAGE_ROWS_MAX:
             code = np.int64(RejectCode.OUT_OF_RANGE.value)

@@ -11,7 +11,8 @@ once.
 Which event is which message (RULES §11, EVENTS §1) is decided by `itch_type` alone; one EVENT is at
 most one message, and `feed_seq > 0` says the same as "there is a message".
 
-    LISTED R · PHASE H · SESSION S · CANCELED D · BOOKED A, or U when it replaces a slice
+    LISTED R · PHASE H · SESSION S · CANCELED D · BOOKED A, or U when it replaces a slice · REPRICED
+    as BOOKED · PARKED of a displayed peg D
     FILL, maker's half: the displayed part E; taker's half: the part that was not displayed P
     in an uncross C, not to be counted; CROSSED Q, with the volume · INDICATIVE I
     EXPIRED of a displayed order D · REFRESHED A · PREVENTED that leaves less displayed X
@@ -30,7 +31,16 @@ import numpy as np
 
 from engine.config import ITCH_PRICE_MAX, ITCH_TICK_UNIT
 from engine.jit import helper, kernel, register_warmup
-from engine.records import EVENT_SLOT, SYMBOL_INDEX_BITS, EventFlag, EventKind, Phase, Role, Side
+from engine.records import (
+    EVENT_SLOT,
+    SYMBOL_INDEX_BITS,
+    Algorithm,
+    EventFlag,
+    EventKind,
+    Phase,
+    Role,
+    Side,
+)
 
 HEADER_FIELDS = "message_type S1, locate >u2, tracking >u2, time_high >u2, time_low >u4"
 _ORDER_FIELDS = "ref >u8, side S1, shares >u4, stock S8, price >u4"
@@ -263,10 +273,10 @@ def itch_type(event):
     if kind == EventKind.FILL:
         if less:
             letter = filled_type(event)
-    elif kind == EventKind.BOOKED:
+    elif kind == EventKind.BOOKED or kind == EventKind.REPRICED:
         if shown > 0:
             letter = TYPE_A if np.int64(event["old_ref"]) == 0 else TYPE_U
-    elif kind == EventKind.CANCELED or kind == EventKind.EXPIRED:
+    elif kind == EventKind.CANCELED or kind == EventKind.EXPIRED or kind == EventKind.PARKED:
         letter = TYPE_D if less else NO_MESSAGE
     elif kind == EventKind.REPLACED:
         letter = replaced_type(event, less)
@@ -382,6 +392,15 @@ def _put_execution(buffer, at, letter, event, row):
 
 
 @helper
+def _state_letter(event):
+    # A batch mode is an algorithm of the continuous phase, but nothing trades at once.
+    phase = np.int64(event["code"])
+    if phase == Phase.CONTINUOUS and event["order_type"] >= Algorithm.BATCH_AUCTION:
+        return np.int64(STATE_BY_PHASE[Phase.OPENING_CALL.value])
+    return np.int64(STATE_BY_PHASE[phase & 255])
+
+
+@helper
 def _put_named(buffer, at, letter, event, row):
     # R and H.
     put_stock(buffer, at + STOCK_AT, np.uint64(row["stock"]))
@@ -389,7 +408,7 @@ def _put_named(buffer, at, letter, event, row):
         for i in range(DIRECTORY_BODY.size):
             buffer[at + STOCK_AT + STOCK_BYTES + i] = DIRECTORY_BODY[i]
     else:
-        buffer[at + STATE_AT] = STATE_BY_PHASE[np.int64(event["code"]) & 255]
+        buffer[at + STATE_AT] = _state_letter(event)
         for i in range(STATE_AT + 1, HEADER_BYTES + 14):
             buffer[at + i] = SPACE
 

@@ -58,7 +58,7 @@ from gateway.client_errors import (
     RingbookError,
     about_order,
 )
-from gateway.client_reports import Book, Gap, Id, InstrumentInfo, Logon, Order, Report
+from gateway.client_reports import Book, Gap, Id, InstrumentInfo, Logon, Order, Quote, Report
 from gateway.client_state import ResumeState
 
 T = TypeVar("T")
@@ -280,6 +280,37 @@ class Client:
     ) -> Order:
         """Enter a market order, of a quantity or of a `budget`; options as for `place`."""
         return self.place(symbol, side, qty, None, **options)
+
+    def place_list(self, kind: str, symbol: str, *legs: Line) -> list[Order]:
+        """Enter linked orders together: `kind` oco, oto or otoco, each leg what `place` takes as
+        keywords, but the symbol. Gives the orders, leg by leg.
+        """
+        with self._lock:
+            line = self.core.list_line(kind, symbol, legs)
+            try:
+                return self._run(self.core.place_list(line))
+            except NetworkError as error:
+                raise about_order(error, line["leg1_id"]) from error
+
+    def quote(
+        self,
+        symbol: str,
+        bid: Number | None = None,
+        bid_qty: Number | None = None,
+        ask: Number | None = None,
+        ask_qty: Number | None = None,
+        *,
+        tag: int | None = None,
+    ) -> Quote:
+        """Replace both sides of the account's quote in an instrument with the full rules: prices
+        and the open quantities wanted. A side that is not stated goes.
+        """
+        with self._lock:
+            line = self.core.quote_line(symbol, bid, bid_qty, ask, ask_qty, tag=tag)
+            try:
+                return self._run(self.core.quote(line))
+            except NetworkError as error:
+                raise about_order(error, line["id"]) from error
 
     def cancel(
         self,

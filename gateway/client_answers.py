@@ -16,11 +16,17 @@ from gateway.client_reports import (
     Order,
     Parked,
     Rejected,
+    Replaced,
     Report,
+    Repriced,
     Status,
     Summary,
 )
 
+# Order types that wait for their price, unseen.
+WAITING = frozenset(
+    "stop stop_limit take_profit take_profit_limit trailing_stop trailing_stop_limit".split()
+)
 Number = Decimal | int | str | float
 Line = dict[str, Any]
 Takes = Callable[[Line, Report | None], tuple[bool, bool]]
@@ -36,7 +42,7 @@ class OrderOptions(TypedDict, total=False):
     id: Id | None
     tag: int | None
     # market_to_limit, stop, stop_limit, take_profit, take_profit_limit, trailing_stop,
-    # trailing_stop_limit; limit and market follow from the price
+    # trailing_stop_limit, peg_primary, peg_market, peg_mid; limit and market follow from the price
     order_type: str | None
     peak: Number | None  # iceberg: displayed at a time
     min_qty: Number | None  # at least so much at once, or nothing
@@ -134,8 +140,10 @@ def ends(report: Report) -> bool:
     """Whether nothing more follows on the request that caused this report."""
     if isinstance(report, Fill):
         return report.last or report.leaves == 0
+    if isinstance(report, Replaced) and report.raw.get("kept"):
+        return True  # pegs of others may be repriced behind it
     return report.last or isinstance(
-        report, Rejected | Booked | Parked | Expired | Canceled | Status
+        report, Rejected | Booked | Parked | Repriced | Expired | Canceled | Status
     )
 
 
@@ -147,6 +155,32 @@ def of_mark(kind: str, mark: str) -> Takes:
         if report is None:
             mine = mine or (line["type"] == kind and "request" not in line)
         return mine, mine
+
+    return takes
+
+
+def leg_ids(line: Line) -> list[Id]:
+    """Client ids of the legs of a list, in their order."""
+    return [line[key] for key in ("leg1_id", "leg2_id", "leg3_id") if key in line]
+
+
+def of_list(line: Line, own: Callable[[Report], bool]) -> Takes:
+    """Give what answers a list: all up to where each leg is at rest. An order that waits for its
+    price is told of by ACCEPTED alone; a leg that waits for the first order is parked; a refusal
+    names one leg and means all.
+    """
+    left: dict[Id | None, bool] = {}  # leg -> whether ACCEPTED is not yet the end
+    for number, leg in enumerate(leg_ids(line), 1):
+        enters = number == 1 or line["type"] == "oco"
+        left[leg] = not (enters and line.get(f"leg{number}_order_type") in WAITING)
+    legs = set(left)
+
+    def takes(_: Line, report: Report | None) -> tuple[bool, bool]:
+        if report is None or report.id not in legs or not own(report):
+            return False, False
+        if ends(report) or not left.get(report.id, True):
+            left.pop(report.id, None)
+        return True, report.last or not left or isinstance(report, Rejected)
 
     return takes
 
@@ -171,6 +205,29 @@ def of_mass(summaries: int, own: Callable[[Report], bool], row: type[Report] = C
         if report is None or not isinstance(report, row):
             return False, False
         return row is Status or report.reason == "mass", False
+
+    return takes
+
+
+def of_quote(number: int, own: Callable[[Report], bool]) -> Takes:
+    """Give what answers a quote: an answer for each side that was or is there, then how what enters
+    fares.
+    """
+    due, running = True, set[str]()
+
+    def takes(line: Line, report: Report | None) -> tuple[bool, bool]:
+        nonlocal due
+        if report is None or report.id != number or not own(report):
+            return False, False
+        if isinstance(report, Rejected):
+            return True, True
+        if due:
+            due = bool(report.raw.get("more"))
+            if not isinstance(report, Canceled) and not report.raw.get("kept"):
+                running.add(report.side)
+        elif isinstance(report, Booked | Expired | Canceled) or report.leaves == 0:
+            running.discard(report.side)
+        return True, not due and not running
 
     return takes
 

@@ -24,7 +24,7 @@ answer to what was sent first (`_doubt`). Not thread safe: the wrappers see to t
 
 import uuid
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -36,9 +36,12 @@ from gateway.client_answers import (
     Request,
     Takes,
     ends,
+    leg_ids,
     number_text,
+    of_list,
     of_mark,
     of_mass,
+    of_quote,
     raise_refusal,
 )
 from gateway.client_errors import LoggedOut, NetworkError, ProtocolError, RingbookError
@@ -50,6 +53,7 @@ from gateway.client_reports import (
     InstrumentInfo,
     Logon,
     Order,
+    Quote,
     Rejected,
     Replaced,
     Report,
@@ -370,6 +374,37 @@ class ClientCore:
             "budget": number_text(budget),
         }
 
+    def list_line(self, kind: str, symbol: str, legs: Sequence[Line]) -> Line:
+        """Give a list of linked orders as a line: each leg is what `order_line` takes, but the
+        symbol.
+        """
+        line: Line = {"type": kind, "symbol": symbol}
+        for number, leg in enumerate(legs, 1):
+            fields = self.order_line(symbol, **leg)
+            line |= {
+                f"leg{number}_{key}": value
+                for key, value in fields.items()
+                if key not in ("type", "symbol")
+            }
+        return line
+
+    def quote_line(
+        self,
+        symbol: str,
+        bid: Number | None = None,
+        bid_qty: Number | None = None,
+        ask: Number | None = None,
+        ask_qty: Number | None = None,
+        *,
+        tag: int | None = None,
+    ) -> Line:
+        """Give a quote as a line; takes the next client id."""
+        if self.ids != "integer":
+            raise ValueError("a quote is two orders: it needs a session with integer ids")
+        sides = {"bid": bid, "bid_qty": bid_qty, "ask": ask, "ask_qty": ask_qty}
+        stated = {key: number_text(value) for key, value in sides.items()}
+        return {"type": "quote", "symbol": symbol, **stated, "id": self.next_id(), "tag": tag}
+
     def _request(self, line: Line, takes: Takes) -> Request:
         if self.closed is not None and not self.suspended:
             raise self.closed
@@ -409,6 +444,20 @@ class ClientCore:
         answer = yield self._request(line, self._of_order(line["id"]))
         raise_refusal(answer)
         return Order.of(answer.reports)
+
+    def place_list(self, line: Line) -> Conversation[list[Order]]:
+        """Send a list (a line of `list_line`); gives its orders, leg by leg."""
+        ids = leg_ids(line)
+        answer = yield self._request(line, of_list(line, self.own))
+        raise_refusal(answer)
+        by_leg = [[report for report in answer.reports if report.id == own] for own in ids]
+        return [Order.of(reports) for reports in by_leg if reports]
+
+    def quote(self, line: Line) -> Conversation[Quote]:
+        """Enter, change or remove a quote (a line of `quote_line`)."""
+        answer = yield self._request(line, of_quote(line["id"], self.own))
+        raise_refusal(answer)
+        return Quote.of(answer.reports)
 
     def cancel(self, target: Line) -> Conversation[Order]:
         """Cancel one order (a line of `target_line`)."""

@@ -49,6 +49,8 @@ class Report:
     prevented: Decimal  # lost to orders of one's own account so far (Status)
     stp: str  # mode of a prevented self-trade,
     other_order_id: int  # and the order that was met
+    limit: Decimal | None  # of a protection (MmpFired)
+    window_ns: int
     raw: dict[str, Any] = field(repr=False)
 
     def __str__(self) -> str:
@@ -107,11 +109,21 @@ class Triggered(Report):
 
 
 class Parked(Report):
-    """The order waits, unseen, for the auction it is for."""
+    """The order waits, unseen: for the auction it is for, or, a peg, for a price to follow."""
+
+
+class Repriced(Report):
+    """A peg stands at a new `price`, or again at one."""
 
 
 class Activated(Report):
     """The auction that the order waited for begins: it takes part now."""
+
+
+class MmpFired(Report):
+    """More than `limit` was filled on the account's quotes of the instrument within `window_ns`:
+    `qty`. The quotes are gone, and new ones are refused until the exchange arms the protection.
+    """
 
 
 class Status(Report):
@@ -122,13 +134,15 @@ class Summary(Report):
     """End of a mass cancel or of a page."""
 
 
+PRICE_TELLING = (Accepted, Replaced, Booked, Repriced, Parked, Status)
+
 REPORT_TYPES: dict[str, type[Report]] = {
     kind.__name__.lower(): kind
     for kind in (
         Accepted, Rejected, Replaced, Canceled, Expired, Booked, Fill, Refreshed, Prevented,
-        Triggered, Parked, Activated, Status, Summary,
+        Triggered, Parked, Repriced, Activated, Status, Summary,
     )
-}  # fmt: skip
+} | {"mmp_fired": MmpFired}  # fmt: skip
 
 
 def decimal_of(value: Any) -> Decimal:
@@ -147,6 +161,7 @@ def report_of(line: dict[str, Any]) -> Report:
     """Make the report object of one decoded line."""
     get = line.get
     price, shown, peak, trigger = (get(key) for key in ("price", "shown", "peak", "trigger"))
+    limit = get("limit")
     kind = get("type", "")
     return REPORT_TYPES.get(kind, Report)(
         type=kind,
@@ -177,6 +192,8 @@ def report_of(line: dict[str, Any]) -> Report:
         prevented=decimal_of(get("prevented", 0)),
         stp=get("stp", ""),
         other_order_id=get("other_order_id", 0),
+        limit=None if limit is None else decimal_of(limit),
+        window_ns=get("window_ns", 0),
         raw=line,
     )
 
@@ -196,7 +213,7 @@ class Order:
     side: str
     type: str
     tif: str
-    price: Decimal | None
+    price: Decimal | None  # of a peg: where it stands, its cap while it is parked
     amount: Decimal
     filled: Decimal
     remaining: Decimal
@@ -237,7 +254,7 @@ class Order:
             side=first.side,
             type=next((report.order_type for report in own if report.order_type), ""),
             tif=next((report.tif for report in own if report.tif), ""),
-            price=head.price,
+            price=_price_of(own, head),
             amount=head.qty,
             filled=own[-1].filled,
             remaining=own[-1].leaves,
@@ -252,6 +269,38 @@ class Order:
         """The order after one more of its reports; the same one after any other report."""
         named = (report.shard, report.order_id) == (self.shard, self.order_id)
         return Order.of((*self.reports, report)) if named and report.side else self
+
+
+def _price_of(own: Sequence[Report], head: Report) -> Decimal | None:
+    # What was accepted, or what a peg came to since.
+    if not any(report.order_type.startswith("peg_") for report in own):
+        return head.price
+    told = [r for r in own if isinstance(r, PRICE_TELLING) and r.price is not None]
+    return told[-1].price if told else head.price
+
+
+@dataclass(slots=True)
+class Quote:
+    """Both sides of a quote as `quote` returns them; None: no order of that side was there, or is
+    now. A side that was removed is there once more, canceled.
+    """
+
+    symbol: str
+    bid: Order | None
+    ask: Order | None
+    reports: tuple[Report, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, reports: Sequence[Report]) -> "Quote":
+        """Read a quote from the reports that answer it."""
+        sides = {side: [r for r in reports if r.side == side] for side in ("buy", "sell")}
+        bid, ask = (Order.of(own) if own else None for own in sides.values())
+        return cls(reports[0].symbol, bid, ask, tuple(reports))
+
+    def follow(self, report: Report) -> "Quote":
+        """The quote after one more report of either side; the same after any other."""
+        bid = self.bid and self.bid.follow(report)
+        return Quote(self.symbol, bid, self.ask and self.ask.follow(report), self.reports)
 
 
 def _status_of(newest: Report) -> str:
@@ -282,7 +331,7 @@ def _shown_of(own: Sequence[Report]) -> Decimal:
     for report in own:
         kept = isinstance(report, Replaced) and bool(report.raw.get("kept"))
         maker = isinstance(report, Fill) and report.role != "taker"
-        if isinstance(report, Booked | Refreshed | Status) or kept or maker:
+        if isinstance(report, Booked | Refreshed | Repriced | Status) or kept or maker:
             shown = report.leaves if report.shown is None else report.shown
         elif isinstance(report, Prevented):
             displayed = report.leaves if "ref" in report.raw else min(shown, report.leaves)

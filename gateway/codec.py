@@ -24,7 +24,7 @@ from engine.shm_ring import (
     ring_scan,
     store_word,
 )  # fmt: skip
-from gateway.codec_command import command_push, ring_rooms
+from gateway.codec_command import command_push, commands_push, ring_rooms
 from gateway.codec_decode import ARGUMENT_BITS, SLOW, lines_decode
 from gateway.codec_encode import (
     IDLE,
@@ -179,6 +179,22 @@ class Codec:
             )
         view[C_SHARD], view[C_RECEIPT_TS] = shard, receipt_ts
         return int(command_push(*self._push_arrays))
+
+    def push_all(
+        self, shard: int, rows: list[tuple[dict[int, int], bytes]], receipt_ts: int
+    ) -> int:
+        """Write commands behind each other, (words, text) each: all of them, or none when the ring
+        has no room for all. Returns how many.
+        """
+        table = np.zeros((len(rows), C_END - C_KIND), np.int64)
+        for row, (values, text) in zip(table, rows, strict=True):
+            for word, value in values.items():
+                row[word - C_KIND] = value
+            row[C_SHARD - C_KIND], row[C_RECEIPT_TS - C_KIND] = shard, receipt_ts
+            raw = text.ljust(40, b"\0")
+            row[C_TEXT - C_KIND : C_TEXT - C_KIND + 5] = np.frombuffer(raw, "<i8")
+        words, *rings = self._push_arrays
+        return int(commands_push(words, table, *rings))
 
     def rooms(self) -> int:
         """Fewest free slots over the shards that are up."""

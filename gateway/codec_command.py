@@ -32,6 +32,7 @@ from gateway.codec_tables import CANCEL, MARKET, NEW, REPLACE
 from gateway.state import (
     C_ACCOUNT,
     C_AMOUNT,
+    C_DECISION,
     C_END,
     C_EXPIRE_TS,
     C_FLAGS,
@@ -347,6 +348,7 @@ def options_fill(words, record):
     record["peak"] = words[C_PEAK]
     record["min_qty"] = words[C_MIN_QTY]
     record["expire_ts"] = words[C_EXPIRE_TS]
+    record["decision_code"] = words[C_DECISION]
 
 
 @helper
@@ -407,6 +409,18 @@ def calls_finish(words, ctrl, shard_ctrl):
     words[H_TOTAL_COMMANDS] += words[H_PUBLISHED]
 
 
+@helper
+def whole_fill(words, commands, slot_words, slot):
+    """Everything a command made by Python may say."""
+    command_clear(slot_words, slot)
+    record = commands[slot]
+    command_fill(words, record)
+    record["amount"] = words[C_AMOUNT]
+    options_fill(words, record)
+    for i in range(CLIENT_TEXT_BYTES):
+        record["text"][i] = (words[C_TEXT + i // 8] >> (8 * (i % 8))) & 0xFF
+
+
 @kernel
 def command_push(words, commands, slot_words, ctrl, shard_ctrl):
     """Write the one command in the C_ words (and C_TEXT); returns its position + 1, or 0 when the
@@ -418,13 +432,7 @@ def command_push(words, commands, slot_words, ctrl, shard_ctrl):
         return np.int64(0)
     position = words[shard_row + S_POSITION]
     slot = command_slot(words[shard_row + S_RING], position, words[H_COMMAND_CAPACITY])
-    command_clear(slot_words, slot)
-    record = commands[slot]
-    command_fill(words, record)
-    record["amount"] = words[C_AMOUNT]
-    options_fill(words, record)
-    for i in range(CLIENT_TEXT_BYTES):
-        record["text"][i] = (words[C_TEXT + i // 8] >> (8 * (i % 8))) & 0xFF
+    whole_fill(words, commands, slot_words, slot)
     command_publish(slot_words, slot, position)
     words[shard_row + S_POSITION] = position_add(position, 1)
     words[shard_row + S_PUBLISHED] = 1
@@ -432,6 +440,37 @@ def command_push(words, commands, slot_words, ctrl, shard_ctrl):
     shard_wake(words, shard_ctrl, words[C_SHARD])
     calls_finish(words, ctrl, shard_ctrl)
     return position_add(position, 1)
+
+
+@kernel
+def commands_push(words, rows, commands, slot_words, ctrl, shard_ctrl):
+    """Write the commands in `rows` (two or more, each the words from C_KIND on) to one ring, behind
+    each other: all of them, or none when there is no room for all. Returns how many.
+
+    All slots are filled before the first is published, so that a shard finds the next one when it
+    has taken one. A producer that dies between two leaves a list without its end, which goes with
+    its session (engine/legs.py).
+    """
+    words[H_PUBLISHED] = 0
+    words[C_SHARD] = rows[0, C_SHARD - C_KIND]
+    shard_row = words[H_SHARD_BASE] + words[C_SHARD] * SHARD_WORDS
+    count = np.int64(len(rows))
+    if shard_room(words, ctrl, shard_row) < count:
+        return np.int64(0)
+    position, ring = words[shard_row + S_POSITION], words[shard_row + S_RING]
+    for i in range(count):
+        for word in range(C_END - C_KIND):
+            words[C_KIND + word] = rows[i, word]
+        slot = command_slot(ring, position_add(position, i), words[H_COMMAND_CAPACITY])
+        whole_fill(words, commands, slot_words, slot)
+    for i in range(count):
+        at = position_add(position, i)
+        command_publish(slot_words, command_slot(ring, at, words[H_COMMAND_CAPACITY]), at)
+    words[shard_row + S_POSITION] = position_add(position, count)
+    words[shard_row + S_PUBLISHED] = count
+    words[H_PUBLISHED] = count
+    calls_finish(words, ctrl, shard_ctrl)
+    return count
 
 
 @kernel
@@ -455,6 +494,8 @@ def _warm_up() -> None:
     commands = np.zeros(2, COMMAND)
     rings = (commands, commands.view(np.int64), np.zeros(CTRL_WORDS, np.int64))
     command_push(words, *rings, np.zeros(SHARD_CTRL_WORDS, np.int64))
+    rows = np.zeros((2, C_END - C_KIND), np.int64)
+    commands_push(words, rows, *rings, np.zeros(SHARD_CTRL_WORDS, np.int64))
     ring_rooms(words, rings[2])
 
 

@@ -42,6 +42,7 @@ from gateway.codec_report import (
     KIND_FILL,
     KIND_LISTED,
     KIND_REJECTED,
+    REASON_MMP,
     ROLE_MAKER,
     SPECIAL_KINDS,
     put_receipt,
@@ -261,7 +262,8 @@ def event_status(words, event, shard):
     IDLE.
     """
     kind = np.int64(event["kind"])
-    if (SPECIAL_KINDS >> kind) & 1 or (kind == KIND_REJECTED and event["session"] == 0):
+    special = (SPECIAL_KINDS >> kind) & 1 != 0 and event["reason"] != REASON_MMP
+    if special or (kind == KIND_REJECTED and event["session"] == 0):
         return np.int64(SPECIAL)
     row = symbol_of(words, event, shard)
     if row > 0 and words[row + Y_NAME] == 0:

@@ -22,11 +22,14 @@ from gateway.codec_tables import (
     CANCEL,
     CANONICAL,
     MASS_CANCEL,
+    QUOTE,
 )  # fmt: skip
 from gateway.directory import Directory
 from gateway.errors import Refusal
+from gateway.state import C_QTY, C_QTY2
 
 INT64_MAX = 2**63 - 1
+LEG_KEYS = ("leg1_", "leg2_", "leg3_")  # before the keys of one leg of a list
 
 
 class NumberText(str):
@@ -46,6 +49,7 @@ class Request:
     text: bytes = b""  # text client id (its own, or of the order meant)
     shards: list[int] = field(default_factory=list)  # where the command goes
     client_id: int | str | None = None  # what a reject repeats as `id`
+    legs: list["Request"] = field(default_factory=list)  # of a list, in their order
 
     def refuse(self, code: RejectCode, text: str) -> None:
         """Note what is wrong."""
@@ -59,7 +63,8 @@ class Request:
     @property
     def is_cancel(self) -> bool:
         """Whether the request takes from the bucket of cancels."""
-        return self.type in (CANCEL, MASS_CANCEL)
+        empty = self.type == QUOTE and not (self.words.get(C_QTY) or self.words.get(C_QTY2))
+        return self.type in (CANCEL, MASS_CANCEL) or empty
 
 
 @dataclass(frozen=True)
@@ -106,13 +111,22 @@ def pairs_of(line: bytes) -> list[tuple[str, Any]]:
     return pairs  # type: ignore[no-any-return]
 
 
+def _canonical(spelling: str) -> str | None:
+    # The key behind a spelling; of a leg's with its prefix.
+    word = spelling.lower() if spelling.isascii() else ""
+    if word.startswith(LEG_KEYS):
+        known = CANONICAL.get(word[5:])
+        return None if known is None else word[:5] + known
+    return CANONICAL.get(word)
+
+
 def keys_of(pairs: list[tuple[str, Any]], request: Request) -> None:
     """Canonical keys into the request. A key given twice, under any name, is MALFORMED; null means
     not given.
     """
     seen = set()
     for spelling, value in pairs:
-        key = CANONICAL.get(spelling.lower()) if spelling.isascii() else None
+        key = _canonical(spelling)
         if key is None:
             request.refuse(RejectCode.BAD_FIELD, f"unknown key {shown(spelling)!r}")
             key = spelling

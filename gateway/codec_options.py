@@ -40,6 +40,7 @@ PRICED = LIMITED | {OrderType.TRAILING_STOP_LIMIT}
 IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 EXPIRING = frozenset({TimeInForce.DAY, TimeInForce.GTD})
 AUCTION = frozenset({TimeInForce.AT_OPEN, TimeInForce.AT_CLOSE, TimeInForce.GOOD_FOR_AUCTION})
+PEGS = frozenset({OrderType.PEG_PRIMARY, OrderType.PEG_MARKET, OrderType.PEG_MID})
 TRADES_OR_RESTS = frozenset({OrderType.LIMIT, OrderType.MARKET})
 
 
@@ -125,6 +126,8 @@ def _misfits(request: Request) -> Iterator[str]:
             yield "a market_to_limit order has no price: it takes the best opposite one"
         if tif in IMMEDIATE or tif in AUCTION:
             yield "a market_to_limit order can rest: gtc, day or gtd"
+    if kind in PEGS and (tif in IMMEDIATE or tif in AUCTION):
+        yield "a pegged order can rest: gtc, day or gtd"
     if kind not in LIMITED or tif in IMMEDIATE:
         stated = {
             "post_only": flags & CommandFlag.POST_ONLY,

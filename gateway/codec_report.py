@@ -5,7 +5,7 @@ writes the same from the event alone, in Python.
 
     {"type":..,"seq":..,"shard":..[,"session"][,"symbol"][,"order_id"][,"id"]
      [,"side"[,"order_type","tif"][,"price"],"qty","leaves","filled"[,"shown"][,"peak"]
-      [,"prevented"]] [particulars of the kind] [,"post_only"][,"kept"][,"last"],"ts":..}
+      [,"prevented"]] [particulars of the kind] [,"post_only"][,"kept"][,"more"][,"last"],"ts":..}
 
 `shown`, `peak` and `prevented` are what only the full rules know: they are left out where an order
 shows all that it has, is no iceberg, and met no order of its own.
@@ -20,6 +20,7 @@ from engine.records import (
     SYMBOL_INDEX_BITS,
     EventFlag,
     EventKind,
+    Reason,
     Role,
 )
 from gateway.codec_tables import at
@@ -92,6 +93,11 @@ SHOWN_KEY, PEAK_KEY, PREVENTED_KEY, TRIGGER_KEY = (
 )
 STP_KEY, OTHER_KEY = literal(',"stp":'), literal(',"other_order_id":')
 REF_KEY, OLD_REF_KEY, CODE_KEY = literal(',"ref":'), literal(',"old_ref":'), literal(',"code":')
+LIMIT_KEY, WINDOW_KEY, MORE_TEXT = (
+    literal(',"limit":'),
+    literal(',"window_ns":'),
+    literal(',"more":true'),
+)
 POST_ONLY_TEXT, KEPT_TEXT, LAST_TEXT = (
     literal(',"post_only":true'),
     literal(',"kept":true'),
@@ -114,10 +120,12 @@ def _kinds(*kinds: EventKind) -> int:
 _K = EventKind
 ORDER_KINDS = _kinds(
     _K.ACCEPTED, _K.REPLACED, _K.CANCELED, _K.EXPIRED, _K.BOOKED, _K.FILL, _K.STATUS,
-    _K.REFRESHED, _K.PREVENTED, _K.TRIGGERED, _K.PARKED, _K.ACTIVATED,
+    _K.REFRESHED, _K.PREVENTED, _K.TRIGGERED, _K.PARKED, _K.ACTIVATED, _K.REPRICED,
 )  # fmt: skip
 # What tells how much of an order is displayed; `shows` has the exceptions.
-SHOWN_KINDS = _kinds(_K.BOOKED, _K.REFRESHED, _K.STATUS, _K.REPLACED, _K.FILL, _K.PREVENTED)
+SHOWN_KINDS = _kinds(
+    _K.BOOKED, _K.REFRESHED, _K.STATUS, _K.REPLACED, _K.FILL, _K.PREVENTED, _K.REPRICED,
+)  # fmt: skip
 PEAK_KINDS = _kinds(_K.ACCEPTED, _K.REPLACED)
 TERMS_KINDS = _kinds(_K.ACCEPTED, _K.STATUS)  # order_type and tif
 UNSIZED_KINDS = _kinds(_K.TRIGGERED, _K.PARKED, _K.ACTIVATED)  # no quantity of their own
@@ -129,12 +137,14 @@ KIND_PREVENTED, KIND_TRIGGERED, KIND_EXPIRED = (
     int(_K.TRIGGERED),
     int(_K.EXPIRED),
 )
+KIND_MMP_FIRED, REASON_MMP = int(_K.MMP_FIRED), int(Reason.MMP)
 KIND_SUMMARY, KIND_ACCOUNT, KIND_REPLACED, KIND_LISTED = (
     int(_K.SUMMARY),
     int(_K.ACCOUNT),
     int(_K.REPLACED),
     int(_K.LISTED),
 )
+FLAG_MORE = int(EventFlag.MORE)
 FLAG_TEXT, FLAG_POST_ONLY, FLAG_LAST, FLAG_KEPT = (
     int(EventFlag.TEXT_ID), int(EventFlag.POST_ONLY), int(EventFlag.LAST), int(EventFlag.KEPT),
 )  # fmt: skip
@@ -256,6 +266,23 @@ def put_order(out, p, event, words, row):
 
 
 @helper
+def tells_protection(event):
+    """Whether the event is about the protection of quotes."""
+    kind = np.int64(event["kind"])
+    return kind == KIND_MMP_FIRED or (kind == KIND_ACCOUNT and event["reason"] == REASON_MMP)
+
+
+@helper
+def put_protection(out, p, event, words, row):
+    """What was filled on an account's quotes, how much may be, and in which time."""
+    lot, decimals = words[row + Y_LOT_MANTISSA], words[row + Y_LOT_DECIMALS]
+    if event["kind"] == KIND_MMP_FIRED:
+        p = put_decimal(out, put(out, p, QTY_KEY), np.int64(event["qty"]), lot, decimals)
+    p = put_decimal(out, put(out, p, LIMIT_KEY), np.int64(event["amount"]), lot, decimals)
+    return put_integer(out, put(out, p, WINDOW_KEY), event["amount2"])
+
+
+@helper
 def put_particulars(out, p, event):
     """What only some kinds say."""
     kind = np.int64(event["kind"])
@@ -273,7 +300,7 @@ def put_particulars(out, p, event):
         p = put_integer(out, put(out, p, COUNT_KEY), np.int64(event["qty"]))
         if event["amount"] != 0:
             p = put_integer(out, put(out, p, NEXT_KEY), event["amount"])
-    elif kind == KIND_ACCOUNT:
+    elif kind == KIND_ACCOUNT and not tells_protection(event):
         p = put_integer(out, put(out, p, LOGON_KEY), event["amount"])
         p = put_integer(out, put(out, p, LAST_ID_KEY), event["client_order_id"])
     # An order that cannot go on as it was accepted expires with the code that says why.
@@ -297,6 +324,8 @@ def put_tail(words, out, p, event):
         p = put(out, p, POST_ONLY_TEXT)
     if flags & FLAG_KEPT:
         p = put(out, p, KEPT_TEXT)
+    if flags & FLAG_MORE:
+        p = put(out, p, MORE_TEXT)
     if flags & FLAG_LAST:
         p = put(out, p, LAST_TEXT)
     p = put(out, p, TS_KEY)
@@ -320,6 +349,8 @@ def put_report(words, out, p, event, shard):
     row = symbol_of(words, event, shard)
     if (ORDER_KINDS >> np.int64(event["kind"])) & 1 and row > 0:
         p = put_order(out, p, event, words, row)
+    if tells_protection(event) and row > 0:
+        p = put_protection(out, p, event, words, row)
     p = put_particulars(out, p, event)
     return put_tail(words, out, p, event)
 

@@ -19,6 +19,7 @@ from engine.records import (
 from gateway.codec_budget import states_quantity
 from gateway.codec_fields import (
     INT64_MAX,
+    LEG_KEYS,
     Context,
     NumberText,
     Request,
@@ -30,6 +31,7 @@ from gateway.codec_fields import (
     shown,
     text_of,
 )
+from gateway.codec_lists import build_list
 from gateway.codec_numbers import exact_steps
 from gateway.codec_options import (
     NEW_OPTIONS,
@@ -45,6 +47,7 @@ from gateway.codec_tables import (
     HEARTBEAT,
     INSTRUMENTS,
     LIMITS,
+    LISTS,
     LOGON,
     LOGOUT,
     MASS_CANCEL,
@@ -53,6 +56,7 @@ from gateway.codec_tables import (
     OPEN_ORDERS,
     ORDER,
     ORDER_TYPES,
+    QUOTE,
     REPLACE,
     SIDES,
     TEST_REQUEST,
@@ -91,6 +95,7 @@ TAG_MAX = 2**32 - 1
 PAGE_ROWS_MAX = 500
 ID_KEYS = ("id", "order_id", "target_id")
 _QUANTITIES = (("qty", C_QTY), ("peak", C_PEAK), ("min_qty", C_MIN_QTY))
+_QUOTE_SIDES = (("bid", C_PX, "bid_qty", C_QTY), ("ask", C_PX2, "ask_qty", C_QTY2))
 _PRICES = (("price", C_PX), ("trigger", C_PX2), ("activation", C_PX2), ("distance", C_QTY2))
 _ORDER = frozenset({"type", "account", "session", "shard", "symbol"})
 BELONGS: dict[int, frozenset[str]] = {
@@ -99,6 +104,7 @@ BELONGS: dict[int, frozenset[str]] = {
     REPLACE: _ORDER
     | REPLACE_OPTIONS
     | {"id", "order_id", "target_id", "side", "qty", "price", "tif", "order_type"},
+    QUOTE: _ORDER | {"id", "bid", "bid_qty", "ask", "ask_qty", "tag"},
     MASS_CANCEL: _ORDER | {"id", "side", "tag", "scope"},
     ORDER: _ORDER | {"order_id", "target_id"},
     OPEN_ORDERS: _ORDER | {"after", "limit", "order_id", "qty"},
@@ -126,7 +132,8 @@ BELONGS: dict[int, frozenset[str]] = {
     LIMITS: frozenset({"type", "request"}),
 }
 BELONGS |= dict.fromkeys(NEW_KINDS, BELONGS[NEW])
-COMMANDS = NEW_KINDS | {CANCEL, REPLACE, MASS_CANCEL, ORDER, OPEN_ORDERS}
+BELONGS |= dict.fromkeys(LISTS, BELONGS[NEW])
+COMMANDS = NEW_KINDS | LISTS | {CANCEL, REPLACE, MASS_CANCEL, QUOTE, ORDER, OPEN_ORDERS}
 
 
 # ---------------------------------------------------------------------- instrument, price, quantity
@@ -232,6 +239,15 @@ def _build_new(request: Request, context: Context) -> None:
     _route(request, context, everywhere=False)
 
 
+def _build_legs(request: Request, context: Context) -> None:
+    build_list(request, context, _build_leg)
+
+
+def _build_leg(request: Request, context: Context) -> None:
+    _build_new(request, context)
+    _own_id(request, context)
+
+
 def _build_target(request: Request, context: Context) -> None:
     # order_id and target of cancel, replace and order query.
     request.words[C_ORDER_ID] = (
@@ -285,6 +301,47 @@ def _build_replace(request: Request, context: Context) -> None:
     _route(request, context, everywhere=False)
 
 
+def _build_quote(request: Request, context: Context) -> None:
+    keys, words = request.keys, request.words
+    words[C_KIND] = CommandKind.QUOTE
+    if "symbol" not in keys:
+        request.refuse(RejectCode.BAD_FIELD, "symbol is missing")
+    if context.text_ids and "id" in keys:
+        request.refuse(RejectCode.BAD_CLIENT_ID, "text ids name orders: a quote, two, has none")
+    words[C_TAG] = integer_of(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE) or 0
+    name = _symbol(request, context)
+    known = name is not None and name in context.directory.rows
+    if name is not None and not known:
+        # A quote creates nothing: its instrument has the full rules.
+        request.refuse(RejectCode.UNKNOWN_SYMBOL, f"no instrument {name}")
+    if known and not context.directory.get(str(name), Y_TRADED):
+        text = "this instrument's tick or lot cannot be carried here"
+        request.refuse(RejectCode.NOT_SUPPORTED_HERE, text)
+    template = context.config.template
+    tick = context.directory.get(str(name), Y_TICK) if known else template.tick_units
+    lot = context.directory.get(str(name), Y_LOT) if known else template.lot_units
+    for price, px, quantity, qty in _QUOTE_SIDES:
+        words[qty] = (
+            0
+            if _is_zero(keys.get(quantity))
+            else _steps(request, quantity, lot, RejectCode.OFF_LOT, "lot")
+        )
+        words[px] = _steps(request, price, tick, RejectCode.OFF_TICK, "tick")
+        if price in keys and quantity not in keys:
+            request.refuse(RejectCode.BAD_FIELD, f"{quantity} is missing: how much at this {price}")
+        if words[qty] and price not in keys:
+            request.refuse(RejectCode.BAD_FIELD, f"{price} is missing: the price of {quantity}")
+    if not known:
+        off = (RejectCode.OFF_TICK, RejectCode.OFF_LOT)
+        request.refusals = [r for r in request.refusals if r.code not in off]
+    _route(request, context, everywhere=False)
+
+
+def _is_zero(value: object) -> bool:
+    # A quantity of nothing: the side is to go.
+    return isinstance(value, str) and value.strip("0") in ("", ".") and "0" in value
+
+
 def _build_mass_cancel(request: Request, context: Context) -> None:
     words = request.words
     words[C_KIND] = CommandKind.MASS_CANCEL
@@ -332,8 +389,8 @@ def _build_open_orders(request: Request, context: Context) -> None:
 
 _BUILDERS: dict[int, Callable[[Request, Context], None]] = {
     CANCEL: _build_cancel, ORDER: _build_cancel, REPLACE: _build_replace,
-    MASS_CANCEL: _build_mass_cancel, OPEN_ORDERS: _build_open_orders,
-    **dict.fromkeys(NEW_KINDS, _build_new),
+    MASS_CANCEL: _build_mass_cancel, QUOTE: _build_quote, OPEN_ORDERS: _build_open_orders,
+    **dict.fromkeys(NEW_KINDS, _build_new), **dict.fromkeys(LISTS, _build_legs),
 }  # fmt: skip
 
 
@@ -365,11 +422,13 @@ def request_of(line: bytes, context: Context) -> Request:
         return request
     request.type = kind
     for key in request.keys.keys() - BELONGS[kind]:
-        if key in CANONICAL.values():
+        of_leg = key.startswith(LEG_KEYS)
+        if (key in CANONICAL.values() or of_leg) and not (of_leg and kind in LISTS):
             request.refuse(RejectCode.BAD_FIELD, f"{key} does not belong to {TYPE_NAMES[kind]}")
     if kind in COMMANDS:
         _BUILDERS[kind](request, context)
-        _own_id(request, context)
+        if kind not in LISTS:
+            _own_id(request, context)
         if request.text and kind not in NEW_KINDS:
             request.words[C_FLAGS] = request.words.get(C_FLAGS, 0) | CommandFlag.TEXT_ID
     return request

@@ -57,6 +57,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "budget": ("budget",),
     "stp": ("stp",),
     "expire_time": ("expire_time",),
+    "bid": ("bid", "bid_price"),
+    "bid_qty": ("bid_qty", "bid_quantity"),
+    "ask": ("ask", "ask_price"),
+    "ask_qty": ("ask_qty", "ask_quantity"),
     "tag": ("tag",),
     "account": ("account",),
     "token": ("token",),
@@ -95,17 +99,22 @@ MARKET_TO_LIMIT = 16
 STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_LIMIT = (
     17, 18, 19, 20, 21, 22
 )  # fmt: skip
+PEG_PRIMARY, PEG_MARKET, PEG_MID = 23, 24, 25
+QUOTE = 26
+OCO, OTO, OTOCO = 27, 28, 29
 BUDGET = 30
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
-    "mass_cancel": MASS_CANCEL,
+    "mass_cancel": MASS_CANCEL, "quote": QUOTE,
     "logon": LOGON, "logout": LOGOUT, "heartbeat": HEARTBEAT, "test_request": TEST_REQUEST,
     "order": ORDER,
     "open_orders": OPEN_ORDERS, "book": BOOK, "instruments": INSTRUMENTS, "limits": LIMITS,
     "stop": STOP, "stop_limit": STOP_LIMIT, "take_profit": TAKE_PROFIT,
     "take_profit_limit": TAKE_PROFIT_LIMIT,
     "trailing_stop": TRAILING_STOP, "trailing_stop_limit": TRAILING_STOP_LIMIT,
+    "peg_primary": PEG_PRIMARY, "peg_market": PEG_MARKET, "peg_mid": PEG_MID,
+    "oco": OCO, "oto": OTO, "otoco": OTOCO,
     "budget": BUDGET,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
@@ -114,9 +123,12 @@ NEW_TYPES = {
     STOP: OrderType.STOP, STOP_LIMIT: OrderType.STOP_LIMIT,
     TAKE_PROFIT: OrderType.TAKE_PROFIT, TAKE_PROFIT_LIMIT: OrderType.TAKE_PROFIT_LIMIT,
     TRAILING_STOP: OrderType.TRAILING_STOP, TRAILING_STOP_LIMIT: OrderType.TRAILING_STOP_LIMIT,
+    PEG_PRIMARY: OrderType.PEG_PRIMARY, PEG_MARKET: OrderType.PEG_MARKET,
+    PEG_MID: OrderType.PEG_MID,
     BUDGET: OrderType.BUDGET,
 }  # fmt: skip
 NEW_KINDS = frozenset({NEW, *NEW_TYPES})
+LISTS = frozenset({OCO, OTO, OTOCO})  # several new orders in one request
 FAST_TYPES = ("new", "limit", "market", "cancel", "replace")
 SIDES = {"buy": 0, "b": 0, "bid": 0, "sell": 1, "s": 1, "ask": 1}
 TIFS = {member.name.lower(): int(member) for member in TimeInForce}

@@ -119,13 +119,13 @@ class DeskBase:
             message["request"] = str(mark)
         self.say(client, message)
 
-    def _charge(self, client: Client, cancel: bool) -> bool:
-        # Take a token of the client's session, if it has one; False when there is none. Over the
-        # hard limit: logged out.
+    def _charge(self, client: Client, cancel: bool, count: int = 1) -> bool:
+        # Take `count` tokens of the client's session, if it has one; False when they are not there.
+        # Over the hard limit: logged out.
         session = client.session
         if session is None or not session.row:
             return True
-        admission = self.sessions.admit(session, cancel, time.monotonic_ns())
+        admission = self.sessions.admit(session, cancel, time.monotonic_ns(), count)
         if admission is Admission.YES:
             return True
         self.counts["throttled"] += 1

@@ -10,11 +10,15 @@ that has not moved for FULL_WAIT_NS is answered BUSY. Then that id is latched: h
 session get BUSY until it is sent again, so that nothing overtakes the refused order. A bulk sender
 is held back before that, at AHEAD_MAX commands in a ring: what is under way would overflow its
 output otherwise.
+
+A list is one request with a command for each leg: its ids rise, each leg takes a token, and the
+ring has room for all of them or takes none.
 """
 
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 from engine.records import RejectCode
 from gateway.codec_fields import Request
@@ -52,16 +56,16 @@ class OrderDesk(LogDesk):
             for s in request.shards
             if not session.live or not self.shard_usable(s) or s not in session.slots
         ]
-        client_id = request.words.get(C_ID, 0)
+        client_id, count = request.words.get(C_ID, 0), max(len(request.legs), 1)
         latch = self.view[session.base + R_LATCH] if session.row else 0
         latched = client_id > latch > 0
         up = [s for s in request.shards if s not in down]
         full = None
         if not request.refusals and not latched:
-            if any(self._holding(shard, 1) for shard in up):
+            if any(self._holding(shard, count) for shard in up):
                 return True
-            full = next((shard for shard in up if self.rings.room(shard) < 1), None)
-        if not self._charge(client, request.is_cancel):
+            full = next((shard for shard in up if self.rings.room(shard) < count), None)
+        if not self._charge(client, request.is_cancel, count):
             request.refuse(RejectCode.THROTTLED, "more requests than the account's class allows")
         if client.closed:
             return False
@@ -83,6 +87,9 @@ class OrderDesk(LogDesk):
         for key, own in (("account", session.account.name), ("session", session.name)):
             if request.keys.get(key, own) != own:
                 request.refuse(RejectCode.NOT_AUTHORISED, f"this connection's {key} is {own}")
+        ids = [n for leg in request.legs for n in [leg.words.get(C_ID, 0)] if n]
+        if any(after <= before for before, after in pairwise(ids)):
+            request.refuse(RejectCode.DUPLICATE, "the ids of the legs do not rise")
         client_id = request.words.get(C_ID, 0)
         if not client_id or not session.row or client_id > self.view[session.base + R_LAST_ID]:
             return
@@ -104,17 +111,23 @@ class OrderDesk(LogDesk):
         self, client: Client, session: Session, request: Request, up: list[int], down: list[int]
     ) -> None:
         view, client_id = self.view, request.words.get(C_ID, 0)
+        ids = [part.words.get(C_ID, 0) for part in request.legs or [request]]
         now, used = time.monotonic_ns(), bool(down)
         for shard in up:
             slot = session.base + R_SHARDS + 2 * shard
-            words = request.words | {
+            own = {
                 C_ACCOUNT: session.account.account, C_LOGON: session.logon, C_SESSION: view[slot]
             }  # fmt: skip
-            if self.rings.push(shard, words, request.text, now):
+            if request.legs:
+                rows = [(leg.words | own, leg.text) for leg in request.legs]
+                pushed = self.rings.push_all(shard, rows, now)
+            else:
+                pushed = int(self.rings.push(shard, request.words | own, request.text, now) > 0)
+            if pushed:
                 used = True
-                view[session.base + R_COMMANDS] += 1
+                view[session.base + R_COMMANDS] += pushed
                 if client_id:
-                    view[slot + 1] = max(view[slot + 1], client_id)
+                    view[slot + 1] = max(view[slot + 1], *ids)
             else:  # gated this very moment
                 refusal = Refusal(RejectCode.BUSY, self.full_reason(shard))
                 self._refuse(client, request, refusal, shard)
@@ -125,8 +138,10 @@ class OrderDesk(LogDesk):
                 else OFF_DUTY
             )
             self._refuse(client, request, Refusal(RejectCode.UNAVAILABLE, text), shard)
-        if client_id and session.row:
-            self._note(session, client_id, used, everywhere=len(request.shards) > 1)
+        if session.row:
+            everywhere = len(request.shards) > 1
+            for number in filter(None, ids if used else ids[:1]):
+                self._note(session, number, used, everywhere=everywhere)
 
     def _note(self, session: Session, client_id: int, used: bool, *, everywhere: bool) -> None:
         # An id that a shard took, or that is used up without one, or nothing but BUSY.

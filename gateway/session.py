@@ -437,9 +437,9 @@ class SessionTable:
         session.row = 0
 
     # ------------------------------------------------------------------------------- throttle
-    def admit(self, session: Session, cancel: bool, now_ns: int) -> Admission:
-        """Take a token for a request on the slow path; the compiled twin is
-        codec_decode.bucket_take.
+    def admit(self, session: Session, cancel: bool, now_ns: int, count: int = 1) -> Admission:
+        """Take a token for a request on the slow path, or `count` for the legs of a list; the
+        compiled twin is codec_decode.bucket_take.
 
         Every request counts against the hard bucket, refused or not: who goes on over logout_factor
         times the rate is logged out.
@@ -449,8 +449,8 @@ class SessionTable:
         if not interval:
             return Admission.YES
         window = view[session.base + R_WINDOW_NS]
-        soft = max(view[at], now_ns) + interval
-        hard = max(view[at + HARD_TAT], now_ns) + view[at + HARD_INTERVAL]
+        soft = max(view[at], now_ns) + interval * count
+        hard = max(view[at + HARD_TAT], now_ns) + view[at + HARD_INTERVAL] * count
         if hard - now_ns > window:
             return Admission.LOGOUT
         view[at + HARD_TAT] = hard

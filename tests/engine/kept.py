@@ -9,7 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.book_state import FATAL, IN_SEQ, WORK_KIND, allocate_state, private_array, set_policy
+from engine.book_state import (
+    ACTIVATIONS,
+    FATAL,
+    IN_SEQ,
+    WORK_KIND,
+    allocate_state,
+    private_array,
+    set_policy,
+)
 from engine.config import Config, Journal, Rings
 from engine.crc32c import CRC_START, crc32c
 from engine.disk import RealDisk
@@ -100,7 +108,7 @@ def _journal(
         journal[J_EPOCH] = records["epoch"][0]
         ports = fork_ports(records, staging, none, none, none, np.zeros(1, np.uint64), ctl)
         index, last = 0, first + 64 >= len(commands)
-        while index < len(records) or (state.hdr[WORK_KIND] and last):
+        while index < len(records) or (last and (state.hdr[WORK_KIND] or state.hdr[ACTIVATIONS])):
             ctl[CTL_ROOM], ctl[CTL_FINISH] = ROOM // 2, last
             index = int(fork_run(state.table, journal, ports, index))
             assert not state.hdr[FATAL]

@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.admin import list_instrument, list_rules, open_account, open_session
 from engine.book_state import (
+    ACTIVATIONS,
     FATAL,
     IN_SEQ,
     OUT_POSITION,
@@ -91,7 +92,8 @@ class Shard:
     @property
     def more(self) -> bool:
         """Whether anything is left to do."""
-        return self.index < len(self.commands) or bool(self.state.hdr[WORK_KIND])
+        hdr = self.state.hdr
+        return self.index < len(self.commands) or bool(hdr[WORK_KIND] or hdr[ACTIVATIONS])
 
     def run(self, events_max: int, until: int | None = None) -> np.ndarray:
         """One call of the step that ends soon after `events_max` events, or before command `until`;

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from engine.admin import list_protections
 from engine.config import (
     Config,
     ConfigError,
@@ -17,7 +18,7 @@ from engine.config import (
     config_from_mapping,
     load_config,
 )  # fmt: skip
-from engine.records import Algorithm, InstrumentRule
+from engine.records import Algorithm, CommandKind, InstrumentRule, pack_name
 
 
 def test_built_in_configuration_survives_json() -> None:
@@ -56,6 +57,15 @@ def test_stated_rules_of_an_instrument_are_what_a_start_sets() -> None:
         (InstrumentRule.LMM, 4 << 32 | 50),
     ]
     assert Instrument("A", rules="full").rule_values == []
+    # Before the batch mode that asks for them.
+    batch = {"batch_ms": 5, "min_orders": 3, "balance_pct": 0, "max_wait_ms": 0}
+    assert Instrument("A", rules="full", algorithm="balanced_batch", **batch).rule_values == [
+        (InstrumentRule.BATCH_MS, 5),
+        (InstrumentRule.MIN_ORDERS, 3),
+        (InstrumentRule.BALANCE_PCT, 0),
+        (InstrumentRule.MAX_WAIT_MS, 0),
+        (InstrumentRule.ALGORITHM, 6),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +93,11 @@ def test_stated_rules_of_an_instrument_are_what_a_start_sets() -> None:
         ({"rings": {"event_capacity": 32_768}}, "4 * events_per_command_max"),
         ({"network": []}, "expected a table"),
         (shared(algorithm="lifo"), "algorithm must be one of fifo, pro_rata"),
-        (shared(algorithm="batch_auction"), "algorithm must be one of"),
+        (shared(batch_ms=-1), "batch_ms must be 1"),
+        (shared(min_orders=-1), "min_orders"),
+        (shared(balance_pct=101), "balance_pct must be 0 .. 100"),
+        (shared(max_wait_ms=-2), "max_wait_ms"),
+        (shared(rules="plain", batch_ms=5), 'need rules = "full"'),
         (shared(fifo_percent=101), "fifo_percent must be 0 .. 100"),
         (shared(max_level_orders=-1), "max_level_orders"),
         (shared(lmm="alice:40"), "account:percent"),
@@ -95,6 +109,35 @@ def test_stated_rules_of_an_instrument_are_what_a_start_sets() -> None:
 def test_wrong_configuration_names_its_key(data: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence.replace("*", r"\*")):
         config_from_mapping(data)
+
+
+def test_start_states_the_protections_of_a_shards_instruments() -> None:
+    config = config_from_mapping(
+        {
+            "instruments": [{"symbol": "GOLD", "rules": "full"}],
+            "protections": [{"account": "alice", "symbol": "GOLD", "lots": 100, "window_ms": 250}],
+        }
+    )
+    (row,) = list_protections(config, {"GOLD"})
+    assert row["kind"] == CommandKind.SET_LIMITS
+    assert (row["account"], row["qty"], row["amount"]) == (2, 100, 250_000_000)
+    assert (row["order_type"], row["symbol"]) == (1, pack_name("GOLD"))
+    assert list_protections(config, {"AAPL"}) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"account": "nobody", "symbol": "GOLD", "lots": 1}, "no such account"),
+        ({"account": "alice", "symbol": "AAPL", "lots": 1}, "no instrument of that name"),
+        ({"account": "alice", "symbol": "GOLD", "lots": -1}, "lots must be"),
+        ({"account": "alice", "symbol": "GOLD", "lots": 1, "window_ms": 0}, "window_ms 1 to"),
+    ],
+)
+def test_wrong_protection_names_what_is_wrong(row: dict[str, Any], sentence: str) -> None:
+    instruments = [{"symbol": "GOLD", "rules": "full"}, {"symbol": "AAPL"}]
+    with pytest.raises(ConfigError, match=sentence):
+        config_from_mapping({"instruments": instruments, "protections": [row]})
 
 
 def test_missing_file_is_a_sentence(tmp_path: Path) -> None:

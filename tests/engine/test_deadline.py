@@ -84,6 +84,27 @@ def test_an_indicative_price_comes_behind_a_session_of_the_same_time(
     assert state.hdr[NEXT_DEADLINE] == earliest
 
 
+@pytest.mark.parametrize(
+    ("told_at", "cross_at", "found", "earliest"),
+    [
+        ((50, 0), (0, 50), (0, 0, 2), 50),
+        ((49, 0), (0, 50), (0, 0, 1), 49),
+        ((50, 50), (50, 50), (0, 0, 1), 50),
+        ((0, 0), (52, 51), (0, 0, 2), 51),
+        ((0, 0), (61, 0), (0, 0, 0), 61),
+    ],
+)
+def test_crosses_come_before_indicative_prices_of_the_same_time(
+    told_at: tuple[int, int], cross_at: tuple[int, int], found: tuple[int, ...], earliest: int
+) -> None:
+    state = waiting((0, 0))
+    state.hdr[SYMBOLS_USED] = 2
+    state.hdr[TIMED_SYMBOLS] = sum(at > 0 for at in told_at + cross_at)
+    state.calls["indicative_at"][1:3], state.calls["cross_at"][1:3] = told_at, cross_at
+    assert due(state.table, 60) == found
+    assert state.hdr[NEXT_DEADLINE] == earliest
+
+
 def logon(dead_man: int, in_ts: int) -> np.ndarray:
     record = open_session(1, "bot", logon=in_ts)
     record["amount"], record["in_ts"] = dead_man, in_ts

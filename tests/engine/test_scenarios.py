@@ -15,8 +15,9 @@ import pytest
 from engine.config import Instrument, ShardLimits
 from engine.local import LocalExchange
 from engine.records import COMMAND, SLOT_BITS, EventKind
+from tests.model import desk_model
 from tests.model.compare import COMMAND_ROW, EVENT_ROW, FIELDS
-from tests.model.exchange_model import ExchangeModel, start
+from tests.model.exchange_model import ExchangeModel
 from tests.model.full.built import BUILT
 from tests.scenarios.language import SIZES, Scenario, ScenarioError, read_scenarios
 from tests.scenarios.player import DEFAULT_SYMBOL, Command, Event, Player
@@ -32,6 +33,7 @@ DEFAULT_SIZES = {
     "symbols_max": 4,
     "sessions_max": 16,
     "text_ids_max": 16,
+    "quoters_max": 16,
     "max_walk": 100,
     "slice_events": 1000,
 }
@@ -60,7 +62,8 @@ class ModelVenue:
         setting = _setting(scenario)
         instruments, accounts = setting.pop("instruments"), setting.pop("accounts")
         self.model = ExchangeModel(setting.pop("limits"), built=BUILT, **setting)
-        start(self.model, instruments, accounts)
+        for command in desk_model.startup(instruments, accounts):
+            self.apply(command)
 
     def apply(self, command: Command) -> list[Event]:
         return self.model.apply(command)

@@ -8,7 +8,7 @@ invariants.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import settings
@@ -61,10 +61,12 @@ styles = st.sampled_from(
 )
 
 
-class TwoExchanges(RuleBasedStateMachine):
-    """Whatever clients do, in whatever order, both exchanges say the same."""
+class Exchanges(RuleBasedStateMachine):
+    """Model and engine of one small world, and what ends orders whatever they are."""
 
     orders = Bundle("orders")
+    instruments: ClassVar[tuple[Instrument, ...]] = INSTRUMENTS
+    checker: ClassVar[type[StreamChecker]] = StreamChecker
 
     @initialize(
         orders_max=st.integers(2, 6),
@@ -73,6 +75,10 @@ class TwoExchanges(RuleBasedStateMachine):
         max_walk=st.integers(1, 3),
     )
     def open_exchange(self, **sizes: int) -> None:
+        self.open(**sizes)
+
+    def open(self, **sizes: int) -> None:
+        """Begin with an exchange of these limits."""
         limits = ShardLimits(
             symbols_max=4,
             sessions_max=5,
@@ -83,11 +89,11 @@ class TwoExchanges(RuleBasedStateMachine):
             **sizes,
         )
         world = World(limits, ACCOUNTS, "create", spread=0, qty_max=0, aggression=0)
-        self.pair = Pair(world, INSTRUMENTS, TEMPLATE)
+        self.pair = Pair(world, self.instruments, TEMPLATE)
         self.now = 1
         self.logons = dict.fromkeys(range(1, ACCOUNTS + 1), 1)
-        self.stream = StreamChecker()
-        self.stream.feed(start(ExchangeModel(limits), INSTRUMENTS, ACCOUNTS))
+        self.stream = self.checker()
+        self.stream.feed(start(ExchangeModel(limits), self.instruments, ACCOUNTS))
 
     def send(self, kind: CommandKind, account: int, **fields: Any) -> list[dict[str, Any]]:
         who = {"account": account, "session": account, "producer": SUPERVISOR, "in_ts": self.now}
@@ -97,6 +103,25 @@ class TwoExchanges(RuleBasedStateMachine):
         self.pair.check()
         self.stream.feed(events)
         return events
+
+    @rule(order=consumes(orders))
+    def cancel(self, order: tuple[int, int]) -> None:
+        self.send(CommandKind.CANCEL, order[0], order_id=order[1])
+
+    @rule(account=accounts, side=sides, by_side=st.booleans())
+    def mass_cancel(self, account: int, side: int, by_side: bool) -> None:
+        flags = CommandFlag.BY_SIDE if by_side else 0
+        self.send(CommandKind.MASS_CANCEL, account, side=side, flags=flags)
+
+    @rule(span=st.integers(0, 6))
+    def wait(self, span: int) -> None:
+        self.now += span
+
+
+class TwoExchanges(Exchanges):
+    """Whatever clients do, in whatever order, both exchanges say the same."""
+
+    orders = Exchanges.orders
 
     @rule(
         target=orders,
@@ -136,28 +161,15 @@ class TwoExchanges(RuleBasedStateMachine):
         fields = {"order_id": order_id, "px": px, "qty": qty, "side": UNSTATED, "tif": UNSTATED}
         self.send(CommandKind.REPLACE, account if own else account % ACCOUNTS + 1, **fields)
 
-    @rule(order=consumes(orders))
-    def cancel(self, order: tuple[int, int]) -> None:
-        self.send(CommandKind.CANCEL, order[0], order_id=order[1])
-
     @rule(account=accounts, number=st.integers(1, 12))
     def cancel_by_client_id(self, account: int, number: int) -> None:
         self.send(CommandKind.CANCEL, account, target_client_order_id=number)
-
-    @rule(account=accounts, side=sides, by_side=st.booleans())
-    def mass_cancel(self, account: int, side: int, by_side: bool) -> None:
-        flags = CommandFlag.BY_SIDE if by_side else 0
-        self.send(CommandKind.MASS_CANCEL, account, side=side, flags=flags)
 
     @rule(account=accounts, rows=st.integers(0, 3), order=orders)
     def open_orders(self, account: int, rows: int, order: tuple[int, int]) -> None:
         self.send(CommandKind.QUERY_OPEN_ORDERS, account, qty=rows, order_id=order[1])
 
-    # ---------------------------------------------------------------------- time and sessions
-    @rule(span=st.integers(0, 6))
-    def wait(self, span: int) -> None:
-        self.now += span
-
+    # ------------------------------------------------------------------------------- sessions
     @rule(account=accounts, dead_man=st.integers(-1, 6), flags=st.sampled_from((0, 64)))
     def logon(self, account: int, dead_man: int, flags: int) -> None:
         self.logons[account] += dead_man >= 0

@@ -43,6 +43,7 @@ WITH_FULL = (
     Instrument("CALLED", "0.01", rules="full", static_band=5000, dynamic_band=60, reference="10"),
 )
 CALLED = "CALLED"  # goes through phases
+PEGS = (OrderType.PEG_PRIMARY, OrderType.PEG_MARKET, OrderType.PEG_MID)
 START_NS = 1_780_000_000 * 10**9
 _numbers = itertools.count()
 
@@ -106,6 +107,8 @@ class Flow:
             row["flags"] = CommandFlag.POST_ONLY | CommandFlag.SLIDE
         elif choice < 0.7:
             row["min_qty"] = rng.randrange(1, int(row["qty"]) + 1)
+        elif choice < 0.72:
+            row["order_type"] = rng.choice(PEGS)
         elif choice < 0.75:
             row["tif"] = rng.choice((TimeInForce.AT_OPEN, TimeInForce.GOOD_FOR_AUCTION))
         elif choice < 0.8:
@@ -121,7 +124,8 @@ class Flow:
         for row in commands:
             self._command(row)
         events = self.exchange.step(commands)
-        for event in events[events["kind"] == EventKind.BOOKED]:
+        entered = (events["kind"] == EventKind.BOOKED) | (events["kind"] == EventKind.PARKED)
+        for event in events[entered]:
             self.live.append((int(event["order_id"]), int(event["account"])))
         self.live = self.live[-200:]
         return events

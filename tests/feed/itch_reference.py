@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.records import EventFlag, EventKind, Phase, Role
+from engine.records import Algorithm, EventFlag, EventKind, Phase, Role
 
 DAY = 86_400_000_000_000
+BATCHES = (Algorithm.BATCH_AUCTION, Algorithm.BALANCED_BATCH)
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Reference:
             return "Q" if kind == EventKind.CROSSED else "I"
         if kind == EventKind.REFRESHED:
             return "A"
-        if kind == EventKind.BOOKED:
+        if kind in (EventKind.BOOKED, EventKind.REPRICED):
             if not event["shown"]:
                 return None  # hidden
             return "U" if event["old_ref"] else "A"
@@ -61,7 +62,7 @@ class Reference:
         if kind == EventKind.FILL:
             executed = "C" if flags & EventFlag.NON_FIFO else "E"
             return "P" if event["role"] == Role.TAKER else executed
-        if kind in (EventKind.CANCELED, EventKind.EXPIRED):
+        if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.PARKED):
             return "D"
         if kind == EventKind.PREVENTED:
             return "X" if event["shown"] else None
@@ -88,6 +89,8 @@ class Reference:
                 Phase.OPENING_CALL: b"Q",
                 Phase.CLOSING_CALL: b"Q",
             }
+            if event["code"] == Phase.CONTINUOUS and event["order_type"] in BATCHES:
+                return stock + b"Q" + b" " * 5
             return stock + states.get(int(event["code"]), b"H") + b" " * 5  # type: ignore[call-overload]
         side = b"B" if event["side"] == 0 else b"S"
         if letter in "QI":

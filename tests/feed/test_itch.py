@@ -9,7 +9,7 @@ import pytest
 from itch.messages import messages as outside_types
 
 from engine.config import ITCH_PRICE_MAX, Instrument
-from engine.records import EVENT_SLOT, EventFlag, EventKind, Phase, Role
+from engine.records import EVENT_SLOT, Algorithm, EventFlag, EventKind, Phase, Role
 from feed.itch import (
     INSTRUMENT,
     LENGTH_BY_TYPE,
@@ -28,6 +28,7 @@ PUBLIC_KINDS = (
     *(EventKind.LISTED, EventKind.PHASE, EventKind.SESSION, EventKind.BOOKED, EventKind.FILL),
     *(EventKind.CANCELED, EventKind.REPLACED, EventKind.EXPIRED, EventKind.ACCEPTED),
     *(EventKind.REFRESHED, EventKind.PREVENTED, EventKind.CROSSED, EventKind.INDICATIVE),
+    *(EventKind.REPRICED, EventKind.PARKED),
 )
 
 
@@ -52,6 +53,7 @@ def random_slots(rng: random.Random, count: int) -> np.ndarray:
         row["side"], row["role"] = rng.randrange(2), rng.choice(list(Role))
         row["flags"] = rng.choice((0, EventFlag.KEPT, EventFlag.LEFT_BOOK, 4 | 8, 512, 1, 16, 48))
         row["code"] = rng.choice([*Phase, ord("O"), ord("C")])
+        row["order_type"] = rng.randrange(7)  # of PHASE: the algorithm
         row["amount"] = rng.choice((1, 10**4, 10**5, 10**7, 10**9, 123, rng.randrange(1, 2**40)))
         row["px2"] = rng.choice((1_000, 2**31 - 1, rng.randrange(1_000, 2**31)))
         text = rng.choice((b"A", b"AAPL", b"EIGHTCHR"))
@@ -141,6 +143,20 @@ def test_price_is_exact_in_four_decimals_or_in_ticks(
     unit = 10**5 if table[1]["decimal4"] else instrument.tick_units
     assert int(message["price"]) * unit == px * instrument.tick_units
     assert instrument.px_max * int(table[1]["scale"]) <= ITCH_PRICE_MAX or not table[1]["decimal4"]
+
+
+def test_batch_modes_are_told_as_calls() -> None:
+    slots, table = np.zeros(1, EVENT_SLOT), instrument_table()
+    slots["kind"], slots["symbol_id"] = EventKind.PHASE, 1
+    told = {}
+    for phase in (Phase.CONTINUOUS, Phase.CLOSED, Phase.VOLATILITY_CALL):
+        for algorithm in Algorithm:
+            slots["code"], slots["order_type"] = phase, algorithm
+            message = np.frombuffer(convert(slots, 0, table), MESSAGES["H"])[0]
+            told.setdefault(phase, []).append(bytes(message["trading_state"]))
+    assert told[Phase.CONTINUOUS] == [b"T"] * 5 + [b"Q"] * 2
+    assert told[Phase.CLOSED] == [b"H"] * 7
+    assert told[Phase.VOLATILITY_CALL] == [b"P"] * 7
 
 
 def test_stock_is_left_justified_and_padded_with_spaces() -> None:

@@ -94,10 +94,10 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
 
     kind = rng.choices(
         (
-            *("new", "limit", "market", "market_to_limit", "cancel", "replace", "mass_cancel"),
-            *("order", "budget"),
+            *("new", "limit", "market", "market_to_limit", "cancel", "replace"),
+            *("mass_cancel", "order", "quote", "budget"),
         ),
-        (30, 6, 5, 1, 12, 8, 1, 1, 1),
+        (30, 6, 5, 1, 12, 8, 1, 1, 2, 1),
     )[0]
     pairs = [("type", f'"{_case(rng, kind)}"')] if kind != "new" or rng.random() < 0.5 else []
     symbol = SYMBOLS[min(int(rng.expovariate(1.0)), len(SYMBOLS) - 1)]
@@ -136,6 +136,9 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
         pairs += [("side", '"buy"'), ("Budget", _number(rng))]
         if rng.random() < 0.3:
             pairs += [("tif", '"fok"'), (rng.choice(_QTY), str(rng.randint(1, 900)))]
+    if kind == "quote":
+        sides = [(key, _number(rng)) for key in ("bid", "bid_qty", "ask", "ask_qty")]
+        pairs += rng.sample(sides, rng.choice((0, 2, 3, 4, 4)))
     if kind in ("cancel", "replace", "order"):
         if rng.random() < 0.6:
             pairs.append((rng.choice(_TARGET), an_id(rng.randint(1, 500))))

@@ -20,6 +20,7 @@ from engine.config import (
     Config,
     GatewayLimits,
     Instrument,
+    Protection,
 )
 from engine.records import EVENT_FIELD_USE, EventKind, RejectCode
 from gateway.codec_report import (
@@ -49,6 +50,8 @@ STEP_1 = (
     EventKind.TRIGGERED,
     EventKind.PARKED,
     EventKind.ACTIVATED,
+    EventKind.REPRICED,
+    EventKind.MMP_FIRED,
     EventKind.STATUS,
     EventKind.SUMMARY,
     EventKind.ACCOUNT,
@@ -60,15 +63,17 @@ PARTICULARS = {
     EventKind.PREVENTED: "stp other_order_id ref",
     EventKind.STATUS: "prevented state ref",
     EventKind.SUMMARY: "count next reason",
-    EventKind.ACCOUNT: "logon last_id reason",
+    EventKind.ACCOUNT: "logon last_id limit window_ns reason",
     EventKind.BOOKED: "ref old_ref",
-    EventKind.CANCELED: "reason ref",
+    EventKind.CANCELED: "reason more ref",
     EventKind.EXPIRED: "reason code text ref",
     EventKind.TRIGGERED: "",
-    EventKind.PARKED: "",
+    EventKind.PARKED: "ref",
+    EventKind.REPRICED: "ref old_ref",
     EventKind.ACTIVATED: "",
-    EventKind.REPLACED: "kept ref old_ref",
-    EventKind.ACCEPTED: "",
+    EventKind.REPLACED: "kept more ref old_ref",
+    EventKind.ACCEPTED: "more",
+    EventKind.MMP_FIRED: "qty limit window_ns",
 }
 HAPPENED = {
     EventKind.ACCEPTED: "a new order was taken",
@@ -80,12 +85,14 @@ HAPPENED = {
     EventKind.FILL: "a trade; `role` says maker or taker",
     EventKind.REFRESHED: "an iceberg shows its next slice, `qty`, at the back of its level",
     EventKind.PREVENTED: "an order met one of its own account; `qty` is what both lost by that",
-    EventKind.PARKED: "an order waits, unseen, for the auction it is for",
+    EventKind.PARKED: "an order waits, unseen: for its auction, or a peg for a price to follow",
+    EventKind.REPRICED: "a peg stands at a new price, or again at one",
     EventKind.ACTIVATED: "the auction that an order waited for begins: it takes part now",
     EventKind.TRIGGERED: "the price came that an order waited for; it runs now, with limit `price`",
     EventKind.STATUS: "where an order stands",
     EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
-    EventKind.ACCOUNT: "a session of the account opened or closed",
+    EventKind.MMP_FIRED: "more than `limit` was filled on the account's quotes within `window_ns`",
+    EventKind.ACCOUNT: "a session of the account opened or closed; its quotes are protected anew",
 }
 VOLATILE = ("ts", "receipt", "in_ts", "incarnation")
 
@@ -171,8 +178,11 @@ def _fields_of(kind: Any, prefix: str) -> list[tuple[str, ...]]:
                 if dataclasses.is_dataclass(made)
                 else []
             )
-        elif isinstance(default, tuple) and default:
-            rows += _fields_of(type(default[0]), f"{prefix}{field.name}[].")
+        elif isinstance(default, tuple) and field.type == "tuple[str, ...]":
+            rows.append((f"`{prefix}{field.name}`", "[]"))
+        elif isinstance(default, tuple):
+            made = type(default[0]) if default else Protection
+            rows += _fields_of(made, f"{prefix}{field.name}[].")
         else:
             shown = "required" if default is None else orjson.dumps(default).decode()
             rows.append((f"`{prefix}{field.name}`", shown))

@@ -22,7 +22,7 @@ from gateway.errors import SENTENCES
 ORDER_EVENTS = {
     EventKind.ACCEPTED, EventKind.REPLACED, EventKind.CANCELED, EventKind.EXPIRED,
     EventKind.BOOKED, EventKind.FILL, EventKind.STATUS, EventKind.REFRESHED, EventKind.PREVENTED,
-    EventKind.TRIGGERED, EventKind.PARKED, EventKind.ACTIVATED,
+    EventKind.TRIGGERED, EventKind.PARKED, EventKind.ACTIVATED, EventKind.REPRICED,
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def _shown(event: Any, kind: EventKind) -> bool:
     if event["shown"] == event["leaves"]:
         return False
     return (
-        kind in (EventKind.BOOKED, EventKind.REFRESHED, EventKind.STATUS)
+        kind in (EventKind.BOOKED, EventKind.REFRESHED, EventKind.STATUS, EventKind.REPRICED)
         or (kind is EventKind.FILL and event["role"] != Role.TAKER)
         or (kind is EventKind.REPLACED and bool(event["flags"] & EventFlag.KEPT))
         or (kind is EventKind.PREVENTED and bool(event["public_ref"]))
@@ -73,9 +73,17 @@ def _particulars(event: Any, kind: EventKind) -> dict[str, Any]:
         more, why = int(event["amount"]), Reason(event["reason"])
         paged = {"next": more} if more else {}
         return {"count": int(event["qty"])} | paged | ({"reason": why.name.lower()} if why else {})
-    if kind is EventKind.ACCOUNT:
+    if kind is EventKind.ACCOUNT and event["reason"] != Reason.MMP:
         return {"logon": int(event["amount"]), "last_id": int(event["client_order_id"])}
     return {}
+
+
+def _protection(event: Any, kind: EventKind, lot: str) -> dict[str, Any]:
+    if kind not in (EventKind.MMP_FIRED, EventKind.ACCOUNT):
+        return {}
+    filled = {"qty": decimal_of(event["qty"], lot)} if kind is EventKind.MMP_FIRED else {}
+    limit = decimal_of(event["amount"], lot)
+    return filled | {"limit": limit, "window_ns": int(event["amount2"])}
 
 
 def report(
@@ -112,6 +120,8 @@ def report(
                 continue
             made[key] = decimal_of(event[field], lot)
         made |= _extent(event, kind, lot)
+    if symbol and (kind is EventKind.MMP_FIRED or event["reason"] == Reason.MMP):
+        made |= _protection(event, kind, lot)
     made |= _particulars(event, kind)
     told = kind is EventKind.EXPIRED and event["code"]
     if kind in (EventKind.CANCELED, EventKind.EXPIRED, EventKind.ACCOUNT) and not told:
@@ -123,6 +133,7 @@ def report(
     for key, flag in (
         ("post_only", EventFlag.POST_ONLY),
         ("kept", EventFlag.KEPT),
+        ("more", EventFlag.MORE),
         ("last", EventFlag.LAST),
     ):
         if flags & flag:

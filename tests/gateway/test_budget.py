@@ -262,9 +262,9 @@ class Listener:
 @pytest.mark.parametrize(
     ("line", "words", "options"),
     [
-        ("buy GOLD budget=5.39", ("GOLD", "buy", None, None), {"budget": "5.39"}),
-        ("sell GOLD ioc BUDGET=7", ("GOLD", "sell", None, None), {"budget": "7", "tif": "ioc"}),
-        ("buy 4 GOLD budget=5 fok", ("GOLD", "buy", "4", None), {"budget": "5", "tif": "fok"}),
+        ("buy GOLD budget=5.39", ("GOLD", "buy", None), {"budget": "5.39"}),
+        ("sell GOLD ioc BUDGET=7", ("GOLD", "sell", None), {"budget": "7", "tif": "ioc"}),
+        ("buy 4 GOLD budget=5 fok", ("GOLD", "buy", "4"), {"budget": "5", "tif": "fok"}),
     ],
 )
 def test_terminal_takes_a_budget(

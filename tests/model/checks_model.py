@@ -95,6 +95,8 @@ def _has_bad_field(c: Command, kind: int) -> bool:
             return True
     if kind in TARGETED:
         return not (c["order_id"] or c["target_client_order_id"] or target_text(c))
+    if kind == CommandKind.QUOTE:
+        return not (c["symbol_id"] or c["symbol"])
     if kind == CommandKind.MASS_CANCEL:
         return bool(c["flags"] & CommandFlag.BY_SIDE) and c["side"] not in SIDES
     return kind not in KINDS

@@ -29,8 +29,10 @@ from engine.records import (
     EventFlag,
     EventKind,
     OrderState,
+    OrderType,
     Reason,
     RejectCode,
+    Role,
 )
 from tests.model.book_model import BUY, SELL
 from tests.model.exchange_model import ExchangeModel, start
@@ -40,6 +42,7 @@ from tests.model.full.built import BUILT
 Command = dict[str, Any]
 Event = dict[str, Any]
 
+PEGS = (OrderType.PEG_PRIMARY, OrderType.PEG_MARKET, OrderType.PEG_MID)
 SLOT_MASK = (1 << SLOT_BITS) - 1
 COMMANDS_SHOWN = 12
 KEPT, MOVED = int(EventFlag.KEPT), int(EventFlag.LEFT_BOOK)
@@ -203,6 +206,8 @@ class Pair:
                 seen["top"] += bool(event["flags"] & EventFlag.TOP)
             elif kind == EventKind.FILL:
                 seen["shared out"] += bool(event["flags"] & EventFlag.NON_FIFO)
+                taken = event["role"] == Role.TAKER and event["order_type"] in PEGS
+                seen["a peg takes", request] += taken
             elif kind == EventKind.SUMMARY and event["amount"]:
                 seen["more pages"] += 1
 

@@ -46,13 +46,17 @@ def own_checks(model: ExchangeModel, c: Command) -> Callable[[Command], None] | 
     if c["kind"] == CommandKind.NEW:
         return fields.check_new
     quoted = c["kind"] == CommandKind.QUOTE and "quotes" in model.built
-    return quotes.check_fields if quoted and isinstance(model.find_book(c), FullBook) else None
+    return quotes.check_fields if quoted else None
 
 
 def quote(model: ExchangeModel, c: Command) -> Units:
     """A quote for a full instrument."""
+    if "quotes" not in model.built:
+        raise Refused(RejectCode.NOT_SUPPORTED_HERE)
     book = model.find_book(c)
-    if not isinstance(book, FullBook) or "quotes" not in model.built:
+    if book is None:
+        raise Refused(RejectCode.UNKNOWN_SYMBOL)  # what a template gives has the plain rules
+    if not isinstance(book, FullBook):
         raise Refused(RejectCode.NOT_SUPPORTED_HERE)
     model.reached = book
     yield from quotes.quote(model, book, c)
@@ -142,6 +146,7 @@ def session_open(model: ExchangeModel, c: Command) -> None:
     if session is None:
         raise Refused(RejectCode.ID_TABLE_FULL)
     session.is_open = True
+    model.unfinished_lists.pop(session.slot, None)
     session.logon, session.producer = c["logon"], c["producer"]
     session.cancel_all_on_close = bool(c["flags"] & CommandFlag.CANCEL_ALL_ON_CLOSE)
     session.cancel_day_on_close = bool(c["flags"] & CommandFlag.CANCEL_DAY_ON_CLOSE)

@@ -79,7 +79,7 @@ class ExchangeModel:
         self.order_count = 0
         self.touched: set[int] = set()  # full books this command changed
         self.reached: Book | None = None  # instrument the checks of this command came to
-        self.unfinished_lists: dict[int, list[dict[str, Any]]] = {}  # by session slot
+        self.unfinished_lists: dict[int, lists.Unfinished] = {}  # by session slot
         self.slots_promised = 0  # to legs of the list that is being checked
         self.activations: list[int] = []  # first legs that go live after this command
         self.now = 0
@@ -127,7 +127,7 @@ class ExchangeModel:
             units += 1
         writer.end()
         while self.activations:
-            self._apply_one(lists.activate_command(self.activations.pop(0)))
+            self._apply_one(lists.activate_command(self.activations[0]))
 
     def _run(self, c: Command) -> Units:
         try:
@@ -150,10 +150,13 @@ class ExchangeModel:
         if kind == CommandKind.SESSION_KEEP:
             time_model.keep(self, c)
             return
+        if lists.is_leg(self, c):
+            yield from lists.leg(self, c)
+            return
         check_fields(c, desk_model.own_checks(self, c))
         session = self.speaker(c)
         time_model.heard(self, session)
-        heard = self._heard_before(c, session)
+        heard = self.heard_before(c, session)
         if heard is not None:
             desk_model.status(self, heard)
         elif kind == CommandKind.NEW:
@@ -181,7 +184,7 @@ class ExchangeModel:
         refuse_if(c["account"] != session.account, RejectCode.NOT_AUTHORISED)
         return session
 
-    def _heard_before(self, c: Command, session: Session) -> Order | None:
+    def heard_before(self, c: Command, session: Session) -> Order | None:
         """203, 204: the live order of a client id that was used, or mark the id as used."""
         number, sessions = c["client_order_id"], self.sessions
         if 0 < number <= session.last_id:
@@ -256,7 +259,10 @@ class ExchangeModel:
     def tell_listed(self, book: Book) -> None:
         """LISTED and PHASE: what the public has to know before any order."""
         self.tell_rules(book)
-        self.writer.add(EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase)
+        algorithm = book.algorithm if isinstance(book, FullBook) else 0
+        self.writer.add(
+            EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase, order_type=algorithm
+        )
 
     def tell_rules(self, book: Book) -> None:
         """LISTED: the terms of an instrument."""

@@ -30,7 +30,10 @@ def feed_state(model: ExchangeModel, c: Command) -> Units:
         return
     if date > model.trading_date:
         model.trading_date = date
-        model.sessions.used_texts = set(model.sessions.live_texts)
+        kept = set(model.sessions.live_texts)
+        for unfinished in model.unfinished_lists.values():
+            kept |= unfinished.texts
+        model.sessions.used_texts = kept
     model.writer.feed_seq = 0
     _session(model, letter, model.trading_date, epoch)
     yield from _image(model)

@@ -76,6 +76,7 @@ def draw_world(rng: random.Random) -> World:
         sessions_max=rng.choice((8, 12)),
         accounts_max=8,
         text_ids_max=rng.choice((8, 100, 512)),
+        quoters_max=rng.choice((2, 16, 16)),
         max_walk=rng.choice((1, 2, 5, 100)),
         slice_events=rng.choice((1, 2, 4, 5, 8, 32)),
         events_per_command_max=256,

@@ -25,6 +25,7 @@ from tests.model.book_model import Order
 from tests.model.checks_model import BLANK_COMMAND
 from tests.model.exchange_model import ExchangeModel
 from tests.model.flow import CENTRE, Fields, Flow, World, draw_world
+from tests.model.full import quotes
 from tests.model.full.book import FullBook
 from tests.model.full.order import DAY_NS, STOP_LIMITS, TAKE_PROFITS, FullOrder
 
@@ -49,7 +50,8 @@ BATCHES = frozenset({"batches"})
 QUOTES = frozenset({"budget", "quotes"})
 PEGS = frozenset({"pegs"})
 LISTS = frozenset({"lists"})
-FEATURES = CORE | STOPS | PHASES | SHARES | {"budget"}  # what the kernels have
+# What the kernels have.
+FEATURES = CORE | STOPS | PHASES | SHARES | PEGS | QUOTES | BATCHES | LISTS
 ALL = LISTS | PEGS | QUOTES | CORE | STOPS | PHASES | SHARES | BATCHES
 TIF = TimeInForce
 
@@ -86,13 +88,15 @@ class FullFlow(Flow):
     ) -> None:
         super().__init__(seed, world, model)
         self.features = features
+        # A world of pegs, that they meet and lead each other about.
+        self.pegs_often = "pegs" in features and self.rng.random() < 0.4
         self.waiting: list[Fields] = []  # legs of a list, to be sent one after the other
         self.makers: list[tuple[str, Callable[[FullBook, int], Fields], int]] = [
             ("limit", self._limit, 60),
             ("market", self._market, 8),
             ("market_to_limit", self._market_to_limit, 4),
             ("budget", self._budget, 5),
-            ("pegs", self._peg, 10),
+            ("pegs", self._peg, 60 if self.pegs_often else 10),
             ("stop", self._stop, 14),
             ("trailing", self._trailing, 8),
         ]
@@ -109,6 +113,8 @@ class FullFlow(Flow):
             self.now = (max(self.now, 0) // DAY_NS + 1) * DAY_NS - self.rng.randint(0, 3)
         if self.has("phases", 0.008):
             self.now += self.rng.choice((10**9 // 2, 10**9))
+        if self.has("batches", 0.03):
+            self.now += self.rng.choice((10**6, 2 * 10**6))
         fields = super().next()
         change = self._change()
         return fields | change if change else fields
@@ -134,18 +140,18 @@ class FullFlow(Flow):
             return self._list(book)
         if open_one and self.has("quotes", 0.08):
             return self._quote(book)
-        if self.has("quotes", 0.01):
+        if self.has("quotes", 0.015):
             return supervisor | self._limits(book)
         if self.has("algorithms", 0.025):
-            return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing()
+            return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._sharing(book)
         if self.has("rules", 0.01) or self.has("bands", 0.02):
             return supervisor | {"kind": int(CommandKind.SET_RULE)} | self._rule()
         return None
 
-    def _sharing(self) -> Fields:
+    def _sharing(self, book: FullBook) -> Fields:
         rng, rules = self.rng, InstrumentRule
         account = self._often(rng.randint(1, self.world.accounts), 0) << 32
-        if self.has("batches", 0.5):
+        if self.has("batches", 0.8 if book.in_batch else 0.5):  # it stays there for a while
             return self._batch(rules)
         beyond = (7, -1) if "batches" in self.model.built else (5, 6, 7, -1)
         rule, value = self._pick(
@@ -167,9 +173,10 @@ class FullFlow(Flow):
             (algorithm, 6),
             (algorithm, 0),
             (rules.BATCH_MS, self.rng.randint(0, 2)),
-            (rules.MIN_ORDERS, self._pick((1, 1, 2, 0))),
-            (rules.BALANCE_PCT, self._pick((0, 20, 100, 101))),
-            (rules.MAX_WAIT_MS, self._pick((0, 1, 2))),
+            (rules.MIN_ORDERS, self._often(1, 2, 3, 0)),
+            (rules.MIN_ORDERS, 1),
+            (rules.BALANCE_PCT, self._pick((0, 20, 50, 100, 101))),
+            (rules.MAX_WAIT_MS, self._pick((0, 1, 2, 2000))),
         ]
         rule, value = self._pick(rows)
         return {"order_type": int(rule), "amount": value}
@@ -184,6 +191,7 @@ class FullFlow(Flow):
             rules.PROTECTION: (0, 2, -1),
             rules.STP: (1, 2, 3, 4, 5, 6, 7),
             rules.MAX_TRAILING: (0, 1, 2, 100),
+            rules.MAX_PEGS: (1, 3, 100, 100),
         }
         often = [rules.MAX_TRAILING] * (3 if "trailing" in self.features else 0)
         rule = self._pick([*values, rules.DYNAMIC_BAND, rules.DYNAMIC_BAND, *often])
@@ -262,23 +270,35 @@ class FullFlow(Flow):
         return fields
 
     def _peg(self, book: FullBook, side: int) -> Fields:
-        kinds = (OrderType.PEG_PRIMARY, OrderType.PEG_MARKET, OrderType.PEG_MID)
-        away = self.rng.randint(0, 8)
+        kinds = [OrderType.PEG_PRIMARY, OrderType.PEG_MARKET, OrderType.PEG_MID]
+        kinds += [OrderType.PEG_MID] * (3 if self.pegs_often else 0)
+        away = self.rng.randint(0, 30 if self.pegs_often else 8)
         cap = CENTRE + away if side == 0 else CENTRE - away
         fields: Fields = {"order_type": int(self._pick(kinds)), "px": self._often(cap, 0)}
         return fields | self._rest_tif()
 
     def _quote(self, book: FullBook) -> Fields:
+        rng = self.rng
         session, fields = self._who()
         bid, ask = self._price(book, 0), self._price(book, 1)
+        if rng.random() < 0.6:
+            ask = bid + rng.randint(1, 4)
+        live = quotes.live_quote(self.model, book, fields["account"])
+        if live and rng.random() < 0.4:  # the same prices once more
+            bid, ask = (live[side].px if side in live else px for side, px in ((0, bid), (1, ask)))
+        one, other = self._pick((0, 1, 2, 2)), self._pick((0, 1, 2, 2))
         fields.update(
             kind=int(CommandKind.QUOTE),
-            symbol_id=book.symbol_id,
-            px=self._often(bid, 0),
+            symbol_id=self._often(book.symbol_id, *self.model.books, 99),
+            px=self._often(bid, 0, book.px_max + 1),
             px2=self._often(ask, bid),
-            qty=self._often(self.rng.randint(1, self.world.qty_max), 0),
-            qty2=self._often(self.rng.randint(1, self.world.qty_max), 0),
+            qty=rng.randint(1, self.world.qty_max) * (one > 0),
+            qty2=rng.randint(1, self.world.qty_max) * (other > 0),
             client_order_id=self._client_id(session),
+            tag=self._pick((0, 0, 7)),
+            stp=self._often(0, 0, 0, 2),
+            flags=self._often(0, 0, 0, int(CommandFlag.POST_ONLY), int(CommandFlag.TEXT_ID)),
+            text=self._often(b"", b"", b"a quote"),
         )
         return BLANK_COMMAND | fields | {"in_ts": max(self.now, 0)}
 
@@ -311,8 +331,9 @@ class FullFlow(Flow):
         return {
             "kind": int(CommandKind.SET_LIMITS),
             "account": self._often(self.rng.randint(1, self.world.accounts), 0),
-            "qty": self._often(self.rng.randint(1, 4), 0, -1),
-            "amount": self._often(10**9, 1000, 0),
+            "qty": self._often(self.rng.randint(1, 4 + self.world.qty_max), 0, -1),
+            "amount": self._often(10**9, 1000, self.rng.randint(1, 5000), 0, 2**61),
+            "order_type": self._often(0, 1),
         }
 
     def _trigger(self, book: FullBook) -> int:

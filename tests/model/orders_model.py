@@ -41,7 +41,7 @@ Units = Generator[None, None, None]
 # -------------------------------------------------------------------------------------- new orders
 def new(model: ExchangeModel, c: Command) -> Units:
     """Accept an order, let it trade, and book or expire what is left."""
-    book = _book_of_new(model, c)
+    book = book_of_new(model, c)
     if isinstance(book, FullBook):
         yield from enter.new(model, book, c)
         return
@@ -62,7 +62,8 @@ def new(model: ExchangeModel, c: Command) -> Units:
         _expire(model, order)
 
 
-def _book_of_new(model: ExchangeModel, c: Command) -> Book:
+def book_of_new(model: ExchangeModel, c: Command) -> Book:
+    """301, or the book a new order is for; unknown names may be listed by it."""
     book = model.reached = model.find_book(c)
     if book is None:
         by_number = c["symbol_id"] != 0

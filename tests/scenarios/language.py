@@ -20,12 +20,16 @@ SIZES = {
     "symbols": "symbols_max",
     "sessions": "sessions_max",
     "texts": "text_ids_max",
+    "quoters": "quoters_max",
     "walk": "max_walk",
     "slice": "slice_events",
 }
 
 
-WHOLE = {"iceberg_parts", "protection", "fifo_percent", "max_level_orders"}
+WHOLE = {
+    *("iceberg_parts", "protection", "fifo_percent", "max_level_orders"),
+    *("batch_ms", "min_orders", "balance_pct", "max_wait_ms", "static_band", "dynamic_band"),
+}
 
 
 class ScenarioError(AssertionError):

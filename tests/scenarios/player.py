@@ -45,6 +45,8 @@ SHARED = EventFlag.NON_FIFO | EventFlag.PRINTABLE
 MARKS = {
     "top": (EventFlag.TOP, True),
     "not-top": (EventFlag.TOP, False),
+    "more": (EventFlag.MORE, True),
+    "not-more": (EventFlag.MORE, False),
     "shared": (SHARED, True),
     "not-shared": (SHARED, False),
 }
@@ -57,6 +59,7 @@ STOPS = (
     *("STOP", "STOP_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"),
     *("TRAILING_STOP", "TRAILING_STOP_LIMIT"),
 )
+PEGS = ("PEG_PRIMARY", "PEG_MARKET", "PEG_MID")
 STYLES: dict[str, dict[str, int]] = {
     "ioc": {"tif": int(TimeInForce.IOC)},
     "fok": {"tif": int(TimeInForce.FOK)},
@@ -70,9 +73,16 @@ STYLES: dict[str, dict[str, int]] = {
     "slide": {"flags": int(CommandFlag.POST_ONLY | CommandFlag.SLIDE)},
     "hidden": {"flags": int(CommandFlag.HIDDEN)},
     "protected": {"flags": int(CommandFlag.PROTECTED)},
-    **{name.lower().replace("_", "-"): {"order_type": int(OrderType[name])} for name in STOPS},
+    **{
+        name.lower().replace("_", "-"): {"order_type": int(OrderType[name])}
+        for name in (*STOPS, *PEGS)
+    },
     "on-best": {"flags": int(CommandFlag.TRIGGER_BEST)},
     "bps": {"flags": int(CommandFlag.DISTANCE_BPS)},
+    "oco": {"decision_code": 1},
+    "oto": {"decision_code": 2},
+    "otoco": {"decision_code": 3},
+    "more": {"flags": int(CommandFlag.LIST)},
     "cancel-all": {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE)},
     "cancel-day": {"flags": int(CommandFlag.CANCEL_DAY_ON_CLOSE)},
     "own-session": {"flags": int(CommandFlag.BY_SESSION)},
@@ -87,6 +97,7 @@ ADMINISTRATIVE = {
     "open-account": CommandKind.OPEN_ACCOUNT,
     "list": CommandKind.LIST_INSTRUMENT,
     "rule": CommandKind.SET_RULE,
+    "protect": CommandKind.SET_LIMITS,
     "phase": CommandKind.SET_PHASE,
     "feed": CommandKind.FEED_STATE,
     "time": CommandKind.TIME,
@@ -98,6 +109,7 @@ VERBS = {
     "sell": CommandKind.NEW,
     "cancel": CommandKind.CANCEL,
     "replace": CommandKind.REPLACE,
+    "quote": CommandKind.QUOTE,
     "mass-cancel": CommandKind.MASS_CANCEL,
     "status": CommandKind.QUERY_ORDER,
     "open-orders": CommandKind.QUERY_OPEN_ORDERS,
@@ -181,15 +193,19 @@ class Player:
         if "as" in words:
             label = words.pop(words.index("as") + 1)
             words.remove("as")
-            if label in RESERVED:
+            for name in RESERVED.intersection(label.split(",")):
                 raise ScenarioError(
-                    f"    {label!r} cannot name an order: it is a word of the language"
+                    f"    {name!r} cannot name an order: it is a word of the language"
                 )
         command = self._build(words)
         events = self.venue.apply(command)
+        accepted = [event for event in events if event["kind"] == EventKind.ACCEPTED]
+        names = label.split(",") if "," in label else [label] * len(accepted)
+        for name, event in zip(names, accepted, strict=False):
+            if name:
+                side = "ba"[event["side"]] if command["kind"] == CommandKind.QUOTE else ""
+                self.labels[name + side] = event["order_id"] >> SLOT_BITS
         for event in events:
-            if event["kind"] == EventKind.ACCEPTED and label:
-                self.labels[label] = event["order_id"] >> SLOT_BITS
             if event["kind"] == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_OPENED:
                 name = event["text"].decode()
                 who = (event["account"], name)
@@ -244,6 +260,9 @@ class Player:
         elif verb == "phase":
             fields |= {"symbol": pack_name(rest[2] if "on" in rest else self.symbols[0])}
             fields["order_type"] = int(Phase[rest[0].upper()])
+        elif verb == "protect":
+            fields |= {"symbol": pack_name(self.symbols[0]), "qty": int(rest[1])}
+            fields |= {"account": ord(rest[0]) - ord("A") + 1, "amount": int((*rest, 0, 0)[3])}
         elif verb == "feed":
             options = dict(zip(rest[1::2], rest[2::2], strict=True))
             fields["order_type"] = ord(rest[0])
@@ -267,7 +286,9 @@ class Player:
         if kind == CommandKind.SESSION_OPEN:
             return fields | {"logon": logon + 1, "text": name.encode()}
         fields |= {"session": slot, "logon": logon}
-        if kind == CommandKind.NEW:
+        if kind == CommandKind.QUOTE:
+            fields["symbol"] = pack_name(self.symbols[0])
+        elif kind == CommandKind.NEW:
             fields |= {"side": int(verb == "sell"), "order_type": int(OrderType.LIMIT)}
             fields["symbol"] = pack_name(self.symbols[0])
         elif kind == CommandKind.REPLACE:
@@ -280,7 +301,7 @@ class Player:
         for word in rest:
             if word == "on":
                 command["symbol"] = pack_name(next(rest))
-                if command["kind"] != CommandKind.NEW:
+                if command["kind"] not in (CommandKind.NEW, CommandKind.QUOTE):
                     command["flags"] |= int(CommandFlag.BY_SYMBOL)
             elif word == "after":
                 command["order_id"] = self.labels[next(rest)] << SLOT_BITS
@@ -307,6 +328,10 @@ class Player:
             command[NUMBERS[name]] = int(value)
             if name == "until":
                 command["tif"] = int(TimeInForce.GTD)
+        elif word.startswith(("bid=", "ask=")):
+            names = ("qty", "px") if word.startswith("bid") else ("qty2", "px2")
+            numbers = (int(number or 0) for number in word[4:].partition("@")[::2])
+            command.update(zip(names, numbers, strict=True))
         elif word.startswith("budget="):
             command["order_type"] = int(OrderType.BUDGET)
             command["amount"] = int(Decimal(word[7:]) * 10**9)

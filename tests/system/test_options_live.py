@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from cli.client import Terminal, UsageError
-from engine.config import Instrument, Journal
+from engine.config import Instrument, Journal, Protection
 from gateway.client import Client
 from gateway.client_async import AsyncClient
-from gateway.client_errors import ExchangeError, InvalidOrder
+from gateway.client_errors import ExchangeError, InvalidOrder, OrderNotFound, RiskLimitExceeded
 from gateway.client_reports import Order
 from tests.system.small import running, small_config
 
@@ -29,6 +29,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "optlive",
         FEED_PORT,
         instruments=(Instrument("AAPL"), GOLD),
+        protections=(Protection("bob", "GOLD", 3, 600_000),),
         journal=Journal(directory=str(directory)),
     )
     with running(config) as handle:
@@ -143,6 +144,33 @@ def test_budget_buys_what_it_is_worth(alice: Client, bob: Client) -> None:
     alice.mass_cancel()
 
 
+def test_quote_is_entered_changed_filled_and_pulled(alice: Client, bob: Client) -> None:
+    quote = alice.quote("GOLD", "12.40", 5, "12.60", 5)
+    assert quote.bid is not None
+    assert quote.ask is not None
+    assert (quote.bid.shown, quote.ask.shown, quote.bid.tif) == (5, 5, "day")
+    quote = alice.quote("GOLD", "12.40", 4, "12.61", 5)
+    assert bob.limit("GOLD", "sell", 1, "12.40", tif="ioc").filled == 1
+    for report in alice.reports(0.5):
+        quote = quote.follow(report)
+    assert quote.bid is not None
+    assert (quote.bid.remaining, quote.bid.filled) == (3, 1)
+    with pytest.raises(InvalidOrder, match="QUOTE_CROSSED"):
+        alice.quote("GOLD", "12.61", 1, "12.61", 1)
+    # The configuration protects bob's: 3 lots in ten minutes.
+    bob.quote("GOLD", "12.50", 5, "12.70", 5)
+    assert alice.limit("GOLD", "sell", 4, "12.50", tif="ioc").filled == 4
+    seen = {report.type for report in bob.reports(1.0)}
+    assert seen >= {"fill", "mmp_fired", "canceled"}
+    with pytest.raises(RiskLimitExceeded, match="MMP_ACTIVE"):
+        bob.quote("GOLD", "12.50", 5)
+    gone = alice.quote("GOLD")
+    assert gone.bid is not None
+    assert gone.bid.status == "canceled"
+    with pytest.raises(OrderNotFound):
+        alice.quote("GOLD")
+
+
 def test_plain_instruments_know_none_of_it(alice: Client) -> None:
     with pytest.raises(ExchangeError, match="NOT_SUPPORTED_HERE"):
         alice.limit("AAPL", "buy", 10, "100", peak=5)
@@ -156,6 +184,11 @@ async def test_async_client_has_the_same_options(port: int) -> None:
         order = await client.replace(order, peak=2, tif="gtc")
         assert (order.peak, order.shown) == (2, 2)
         await client.cancel(order)
+        quote = await client.quote("GOLD", bid="10.00", bid_qty=2)
+        assert quote.ask is None
+        assert quote.bid is not None
+        assert (quote.bid.shown, quote.bid.remaining) == (2, 2)
+        await client.quote("GOLD")
 
 
 def test_terminal_takes_the_options(alice: Client) -> None:
@@ -170,7 +203,14 @@ def test_terminal_takes_the_options(alice: Client) -> None:
     assert "accepted" in "".join(terminal.do("sell 1 GOLD stop trigger=1 on=best"))
     number = alice.core.last_id
     assert "replaced" in "".join(terminal.do(f"replace {number} trigger=2"))
+    told = "".join(terminal.do("quote GOLD 5@10.00 5@99.00"))
+    assert told.count("accepted") == told.count("booked") == 2
+    assert "canceled" in "".join(terminal.do("quote GOLD - 5@99.00"))
+    assert "canceled" in "".join(terminal.do("quote GOLD"))
     for wrong in (
+        "quote",
+        "quote GOLD 5",
+        "quote GOLD 5@1 5@2 5@3",
         "buy 1 GOLD 10 peek=4",
         "buy 1 GOLD 10 gtd until=soon",
         "replace 1 peek=4",

@@ -41,10 +41,10 @@ def finish(model: ExchangeModel) -> Units:
     for symbol_id in touched:
         book = model.books[symbol_id]
         assert isinstance(book, FullBook)
-        quotes.protect(model, book)
+        yield from quotes.protect(model, book)
         if batches.is_balanced(book):
             yield from batches.cross(model, book)
-            quotes.protect(model, book)
+            yield from quotes.protect(model, book)
         yield from stops.waves(model, book)
         yield from pegs.reprice(model, book)
         yield from stops.waves(model, book)

@@ -56,7 +56,7 @@ def watch(model: ExchangeModel, book: FullBook) -> None:
         book.cross_at = None
     elif book.cross_at is None:
         if book.algorithm == Algorithm.BALANCED_BATCH:
-            book.cross_at = model.now + book.max_wait_ms * MS
+            book.cross_at = max(model.now + book.max_wait_ms * MS, 1)  # 0 is no time
         else:
             every = book.batch_ms * MS
             book.cross_at = (model.now // every + 1) * every

@@ -10,7 +10,9 @@ from engine.records import Algorithm, InstrumentRule, OrderType
 from tests.model.full.order import BUDGET, PEGS, STOPS
 
 PARTS = frozenset("stops phases shares batches budget quotes pegs lists".split())
-BUILT: frozenset[str] = frozenset({"budget", "phases", "shares", "stops"})
+BUILT: frozenset[str] = frozenset(
+    {"batches", "budget", "lists", "pegs", "phases", "quotes", "shares", "stops"}
+)
 
 PART_OF_TYPE = {
     **dict.fromkeys(STOPS, "stops"),

@@ -70,8 +70,7 @@ def _pegs(model: ExchangeModel, book: FullBook) -> list[int]:
 def _quotes(model: ExchangeModel, book: FullBook) -> list[int]:
     found = []
     for account, p in sorted(book.protections.items()):
-        recent = sum(qty for at, qty in p.fills if at > model.now - p.window)
-        found += [account, p.limit, p.window, int(p.fired), recent]
+        found += [account, p.limit, p.window, int(p.fired), p.sum(model.now)]
     return found
 
 

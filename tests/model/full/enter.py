@@ -21,7 +21,7 @@ from engine.records import (
 )
 from tests.model.book_model import BUY
 from tests.model.checks_model import Command, Refused, refuse_if, target_text
-from tests.model.full import bands, dry_run, life, lists, pegs, phases, stops
+from tests.model.full import bands, dry_run, life, pegs, phases, stops
 from tests.model.full.book import FullBook
 from tests.model.full.built import PART_OF_TYPE
 from tests.model.full.order import (
@@ -50,9 +50,6 @@ TRAILING_STOP = int(OrderType.TRAILING_STOP)
 
 def new(model: ExchangeModel, book: FullBook, c: Command) -> Units:
     """Accept an order, let it trade, and book or expire what is left."""
-    if c["decision_code"] and "lists" in model.built:
-        yield from lists.new(model, book, c)
-        return
     order, start = prepare(model, book, c)
     life.accept(model, order)
     yield from start()

@@ -197,7 +197,8 @@ def forget(model: ExchangeModel, order: FullOrder) -> None:
     """The order is no longer live; its ids stay used."""
     order.place = Place.NOWHERE
     del model.orders[order.order_id]
-    model.sessions.forget(order)
+    if not order.is_quote:
+        model.sessions.forget(order)
 
 
 KEPT, LEFT_BOOK, WILL_TRADE = EventFlag.KEPT, EventFlag.LEFT_BOOK, EventFlag.WILL_TRADE

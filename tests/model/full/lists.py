@@ -1,6 +1,7 @@
 """Orders that belong together: OCO, OTO, OTOCO (RULES §2, §13 Linked orders).
 
-Cold; used by tests only. Legs arrive one by one and are answered together when the last is there.
+Cold; used by tests only. Legs arrive one by one and are answered together when the last is there;
+one that fails by its fields or its id fails the list.
 The legs of an OCO name each other as sibling; the first order of an OTO names its legs, which are
 parked until it is completely filled. Then ACTIVATE, a command of its own, brings them to life.
 """
@@ -8,11 +9,20 @@ parked until it is completely filled. Then ACTIVATE, a command of its own, bring
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.records import CommandFlag, CommandKind, EventKind, Reason, RejectCode, TimeInForce
-from tests.model.checks_model import BLANK_COMMAND, Command, Refused, refuse_if
-from tests.model.full import dry_run, enter, life, phases, stops
+from tests.model import desk_model, orders_model, time_model
+from tests.model.checks_model import (
+    BLANK_COMMAND,
+    Command,
+    Refused,
+    check_fields,
+    refuse_if,
+    target_text,
+)
+from tests.model.full import dry_run, enter, fields, life, phases, stops
 from tests.model.full.book import FullBook
 from tests.model.full.order import AUCTION_TIFS, LIMIT, MARKET, STOPS, TRAILING, FullOrder, Place
 from tests.model.full.run import run
@@ -27,21 +37,67 @@ LEG_TYPES = {LIMIT, MARKET} | STOPS
 
 
 # -------------------------------------------------------------------------------------------- entry
-def new(model: ExchangeModel, book: FullBook, c: Command) -> Units:
-    """A leg: kept until the last is there, then all are accepted or all refused."""
-    legs = model.unfinished_lists.setdefault(c["session"], [])
-    legs.append(dict(c))
+@dataclass
+class Unfinished:
+    """What is there of a list whose last leg is not."""
+
+    legs: list[dict] = field(default_factory=list)
+    code: RejectCode = RejectCode.NONE  # of the first leg that fails
+    texts: set[tuple[int, bytes]] = field(default_factory=set)  # ids its orders will have
+
+
+def is_leg(model: ExchangeModel, c: Command) -> bool:
+    """Is this new order a leg of a list?"""
+    named = c["kind"] == CommandKind.NEW and 0 < c["decision_code"] <= OTOCO
+    return bool(named) and "lists" in model.built
+
+
+def leg(model: ExchangeModel, c: Command) -> Units:
+    """A leg: kept until the last is there; then all are accepted, or all refused by one answer.
+    One that repeats a living order is told where that stands.
+    """
+    code, known = RejectCode.NONE, None
+    try:
+        check_fields(c, fields.check_new)
+        session = model.speaker(c)
+        time_model.heard(model, session)
+        known = model.heard_before(c, session)
+    except Refused as refusal:
+        owner = model.sessions.owned(c["session"], c["logon"], c["producer"])
+        if owner is None or owner.account != c["account"]:
+            raise
+        session, code = owner, refusal.code
+    if known is not None:
+        desk_model.status(model, known)
+        code = RejectCode.DUPLICATE
+    found = model.unfinished_lists.setdefault(session.slot, Unfinished())
+    found.legs.append(dict(c))
+    if not code and target_text(c) and len(found.legs) <= LEGS[OTOCO]:
+        found.texts.add((session.account, target_text(c)))
+    found.code = found.code or code
     if c["flags"] & CommandFlag.LIST:
         return
-    del model.unfinished_lists[c["session"]]
-    refuse_if(not _belong_together(legs), RejectCode.BAD_COMBINATION)
-    kind = c["decision_code"]
+    del model.unfinished_lists[session.slot]
+    if known is not None:
+        return
+    refuse_if(found.code != RejectCode.NONE, found.code)
+    refuse_if(not _belong_together(found.legs), RejectCode.BAD_COMBINATION)
+    book = orders_model.book_of_new(model, c)
+    if not isinstance(book, FullBook):
+        dear = max(found.legs[0]["px"], found.legs[0]["px2"]) > book.px_max
+        raise Refused(RejectCode.OUT_OF_RANGE if dear else RejectCode.NOT_SUPPORTED_HERE)
+    yield from new(model, book, found.legs)
+
+
+def new(model: ExchangeModel, book: FullBook, legs: list[dict]) -> Units:
+    """All legs are there and belong together."""
+    kind = legs[0]["decision_code"]
     ready: list[tuple[FullOrder, enter.Start]] = []
-    for number, leg in enumerate(legs):
+    for number, c in enumerate(legs):
         model.slots_promised = number
         try:
             later = kind != OCO and number > 0
-            ready.append(_later_leg(model, book, leg) if later else enter.prepare(model, book, leg))
+            ready.append(_later_leg(model, book, c) if later else enter.prepare(model, book, c))
         finally:
             model.slots_promised = 0
     yield from _start(model, book, kind, ready)
@@ -108,9 +164,12 @@ def activate_command(leg: int) -> Command:
 
 
 def activate(model: ExchangeModel, c: Command) -> Units:
-    """ACTIVATE: the leg named and its sibling go live, or both end with the code of the first
-    that fails.
+    """ACTIVATE: the leg named, if its turn has come, and its sibling go live, or both end with the
+    code of the first that fails.
     """
+    if model.activations[:1] != [c["order_id"]]:
+        return
+    del model.activations[0]
     first = model.orders.get(c["order_id"])
     if not isinstance(first, FullOrder):
         return
@@ -140,6 +199,10 @@ def _check_leg(model: ExchangeModel, book: FullBook, leg: FullOrder) -> bool:
     phases.check_new(book, request | {"min_qty": leg.min_qty})
     if leg.is_stop:
         return True
+    impatient = leg.min_qty or leg.post_only or leg.protected or leg.tif == TimeInForce.FOK
+    refuse_if(bool(book.in_batch and impatient), RejectCode.NOT_SUPPORTED_HERE)
+    if leg.order_type == MARKET and not book.trades_now:
+        leg.px = enter.call_price(book, leg.side)  # a batch mode: it reserves as at entry
     enter.derive_limit(book, leg, leg.protected)
     promised = dry_run.promise(book, leg, model.limits.max_walk)
     missed = promised is False

@@ -162,6 +162,7 @@ def enter_phase(
         amount=old,
         amount2=until,
         reason=int(reason),
+        order_type=book.algorithm,
     )
     for order in list(book.parked):
         if joins_now(book, order):

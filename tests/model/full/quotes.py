@@ -2,6 +2,9 @@
 
 Cold; used by tests only. A quote is up to two DAY limits of an account, replaced together. All
 checks first; then sides that lose priority leave, both sides are answered, the bid enters, the ask.
+
+What a protection remembers is bounded: fills are counted in parts of a 63rd of the window, rounded
+up, that lie on the clock; one counts until its part has left the window altogether.
 """
 
 from __future__ import annotations
@@ -11,9 +14,17 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.records import EventKind, Reason, RejectCode, SelfTrade, TimeInForce
+from engine.records import (
+    QTY_LOTS_MAX,
+    EventFlag,
+    EventKind,
+    Reason,
+    RejectCode,
+    SelfTrade,
+    TimeInForce,
+)
 from tests.model.book_model import BUY, SELL
-from tests.model.checks_model import Command, Refused, refuse_if
+from tests.model.checks_model import Command, Refused, refuse_if, target_text
 from tests.model.full import bands, enter, life
 from tests.model.full.book import FullBook
 from tests.model.full.order import LIMIT, FullOrder
@@ -26,22 +37,47 @@ Units = Generator[None, None, None]
 DAY = int(TimeInForce.DAY)
 
 
+PARTS = 63  # of a window
+LONGEST_NS = 2**60
+OF_A_START = 1
+
+
 @dataclass(slots=True)
 class Protection:
     """What an account may have filled on its quotes of one instrument within a window."""
 
-    limit: int = 0  # 0: unprotected
-    window: int = 0
+    limit: int
+    window: int
     fired: bool = False
-    fills: list[tuple[int, int]] = field(default_factory=list)  # time, lots
+    parts: dict[int, int] = field(default_factory=dict)  # lots by part of the clock
+
+    @property
+    def width(self) -> int:
+        """Length of a part."""
+        return -(-self.window // PARTS)
+
+    def note(self, now: int, qty: int) -> None:
+        """A fill."""
+        part = now // self.width
+        self.parts[part] = self.parts.get(part, 0) + qty
+
+    def sum(self, now: int) -> int:
+        """Lots in the parts that have not left the window altogether."""
+        left = {part: n for part, n in self.parts.items() if self._counts(part, now)}
+        self.parts = left
+        return sum(left.values())
+
+    def _counts(self, part: int, now: int) -> bool:
+        return (part + 1) * self.width - 1 > now - self.window
 
 
 # ------------------------------------------------------------------------------------------ quotes
 def check_fields(c: Command) -> None:
-    """103 of a quote."""
+    """103, and 105 of its own: two orders cannot share one text."""
     numbers = (c["px"], c["qty"], c["px2"], c["qty2"])
     unpriced = (c["qty"] and not c["px"]) or (c["qty2"] and not c["px2"])
     refuse_if(min(numbers) < 0 or bool(unpriced), RejectCode.OUT_OF_RANGE)
+    refuse_if(bool(target_text(c)), RejectCode.BAD_CLIENT_ID)
 
 
 def quote(model: ExchangeModel, book: FullBook, c: Command) -> Units:
@@ -58,10 +94,13 @@ def quote(model: ExchangeModel, book: FullBook, c: Command) -> Units:
         if order and not _keeps(order, wanted.get(side)):
             order.old = (order.public_ref, order.shown)
             book.drop(order)
-    for side in (BUY, SELL):
+    answered = [side for side in (BUY, SELL) if side in there or side in wanted]
+    for side in answered:
         order = _answer(model, book, c, side, there.get(side), wanted.get(side))
         if order:
             entering.append(order)
+        if side != answered[-1]:
+            model.writer.events[-1]["flags"] |= int(EventFlag.MORE)
     for order in entering:
         if order.order_id in model.orders:  # protection may have fired in between
             old_ref, order.old_ref = order.old_ref, 0
@@ -88,17 +127,29 @@ def _check(
     refuse_if(bool(c["stp"] or c["flags"] & ~16), RejectCode.NOT_SUPPORTED_HERE)
     for side, (px, _) in wanted.items():
         bands.check_static(book, side, px)
-    for side, (px, _) in wanted.items():
-        moves = side not in there or there[side].px != px
-        refuse_if(moves and book.is_full(side, px), RejectCode.TOO_MANY)
+    for side, (px, qty) in wanted.items():
+        order = there.get(side)
+        enters = order is None or not _keeps(order, (px, qty))
+        refuse_if(enters and book.is_full(side, px, but=order), RejectCode.TOO_MANY)
     crossed = len(wanted) == 2 and wanted[BUY][0] >= wanted[SELL][0]
     refuse_if(crossed, RejectCode.QUOTE_CROSSED)
     protection = book.protections.get(c["account"])
     refuse_if(protection is not None and protection.fired, RejectCode.MMP_ACTIVE)
+    # What a side that goes gives back is there for the next command.
     slots = len(model.orders) + sum(side not in there for side in wanted)
-    slots -= sum(side not in wanted for side in there)
     refuse_if(slots > model.limits.orders_max, RejectCode.ORDERS_FULL)
+    refuse_if(_is_new_and_too_many(model, book, c["account"]), RejectCode.ORDERS_FULL)
     _check_levels(model, book, wanted, there)
+
+
+def _is_new_and_too_many(model: ExchangeModel, book: FullBook, account: int) -> bool:
+    # Accounts that quote an instrument, or are protected there, have a place each.
+    quotes = [o for o in model.orders.values() if isinstance(o, FullOrder) and o.is_quote]
+    taken = {(o.symbol_id, o.account) for o in quotes}
+    for other in model.books.values():
+        if isinstance(other, FullBook):
+            taken |= {(other.symbol_id, number) for number in other.protections}
+    return len(taken) >= model.limits.quoters_max and (book.symbol_id, account) not in taken
 
 
 def _check_levels(
@@ -138,13 +189,13 @@ def _answer(
     # One side; returns the order when it enters the book now.
     if order is None:
         return _accept(model, book, c, side, wanted) if wanted else None
+    order.client_order_id, order.session = c["client_order_id"], c["session"]
     if wanted is None:
         order.public_ref, shown = order.old
         life.cancel(model, book, order, Reason.CLIENT, shown_before=shown)
         return None
     kept = _keeps(order, wanted)
     order.total = order.gone + wanted[1]
-    order.client_order_id = c["client_order_id"]
     order.expire_at = enter.expiry(model, DAY, 0)
     if kept:
         shown_before, order.shown = order.shown, order.leaves
@@ -174,12 +225,25 @@ def _accept(
 
 # -------------------------------------------------------------------------------------- protection
 def set_limits(model: ExchangeModel, book: FullBook, c: Command) -> Units:
-    """SET_LIMITS: lots (`qty`) within a window (`amount`, ns) for `account`; arms it again."""
+    """SET_LIMITS: lots (`qty`, 0: unprotected) within a window (`amount`, ns) for `account`, which
+    is armed again.
+    """
     yield from ()
+    timeless = c["qty"] and not c["amount"]
+    numbers = c["qty"] < 0 or not 0 <= c["amount"] <= LONGEST_NS or bool(timeless)
+    refuse_if(numbers, RejectCode.OUT_OF_RANGE)
     if c["account"] not in model.accounts:
         raise Refused(RejectCode.NOT_AUTHORISED)
-    refuse_if(c["qty"] < 0 or c["amount"] < 0, RejectCode.OUT_OF_RANGE)
-    book.protections[c["account"]] = Protection(c["qty"], c["amount"])
+    there = book.protections.get(c["account"])
+    said = (there.limit, there.window) if there else (0, 0)
+    if c["order_type"] == OF_A_START and said == (c["qty"], c["amount"]):
+        return
+    if c["qty"]:
+        too_many = _is_new_and_too_many(model, book, c["account"])
+        refuse_if(too_many, RejectCode.ORDERS_FULL)
+        book.protections[c["account"]] = Protection(c["qty"], c["amount"])
+    else:
+        book.protections.pop(c["account"], None)
     model.writer.add(
         EventKind.ACCOUNT,
         account=c["account"],
@@ -193,22 +257,23 @@ def set_limits(model: ExchangeModel, book: FullBook, c: Command) -> Units:
 def note_fill(model: ExchangeModel, book: FullBook, order: FullOrder, qty: int) -> None:
     """A fill counts when it is on a quote."""
     protection = book.protections.get(order.account)
-    if order.is_quote and protection is not None and protection.limit:
-        protection.fills.append((model.now, qty))
+    if order.is_quote and protection is not None:
+        protection.note(model.now, qty)
 
 
-def protect(model: ExchangeModel, book: FullBook) -> None:
-    """Behind an aggressor: whose quotes were filled too much loses them."""
+def protect(model: ExchangeModel, book: FullBook) -> Units:
+    """Behind an aggressor: whose quotes were filled too much loses them. A unit is an account."""
     for account, protection in sorted(book.protections.items()):
-        window = [qty for at, qty in protection.fills if at > model.now - protection.window]
-        if protection.fired or not protection.limit or sum(window) <= protection.limit:
+        lots = protection.sum(model.now)
+        if protection.fired or lots <= protection.limit:
             continue
+        yield
         protection.fired = True
         model.writer.add(
             EventKind.MMP_FIRED,
             account=account,
             symbol_id=book.symbol_id,
-            qty=sum(window),
+            qty=min(lots, QTY_LOTS_MAX),
             amount=protection.limit,
             amount2=protection.window,
         )

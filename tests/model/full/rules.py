@@ -63,7 +63,11 @@ def set_rule(model: ExchangeModel, book: FullBook, c: Command) -> Units:
             yield from phases.leave_call(model, book)
         book.algorithm, book.cross_at = value, None
         model.writer.add(
-            EventKind.PHASE, symbol_id=book.symbol_id, code=book.phase, amount=book.phase
+            EventKind.PHASE,
+            symbol_id=book.symbol_id,
+            code=book.phase,
+            amount=book.phase,
+            order_type=book.algorithm,
         )
     if not book.in_rounds:
         book.top = [None, None]

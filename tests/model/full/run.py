@@ -36,7 +36,7 @@ def run(model: ExchangeModel, book: FullBook, order: FullOrder, old_ref: int = 0
     still has it.
     """
     yield from _run(model, book, order, old_ref)
-    quotes.protect(model, book)
+    yield from quotes.protect(model, book)
 
 
 def _run(model: ExchangeModel, book: FullBook, order: FullOrder, old_ref: int) -> Units:

@@ -53,6 +53,7 @@ Exit code 0: done; 3: refused, the sentence says why; 1: no exchange, or no answ
   run.py operator phase GOLD continuous        and trade on (by itself after volatility_call_s)
   run.py operator rule GOLD static_band 500    5 % around the static reference
   run.py operator rule GOLD algorithm pro_rata
+  run.py operator arm GOLD alice               market-maker protection that has fired, again
 """
 
 app = typer.Typer(
@@ -401,6 +402,30 @@ def operator_rule(
 
     request = {"verb": "rule", "symbol": symbol, "key": key, "value": value}
     raise typer.Exit(command(config, instance, json, request))
+
+
+@operator_app.command("arm")
+def operator_arm(
+    symbol: Annotated[str, typer.Argument(help="Instrument with the full rules.")],
+    account: Annotated[str, typer.Argument(help="Name of an account of the configuration.")],
+    lots: Annotated[
+        int | None, typer.Option(help="Lots that may be filled; 0: none any more.", min=0)
+    ] = None,
+    window_ms: Annotated[int | None, typer.Option(help="Within so many milliseconds.")] = None,
+    json: AsJson = False,
+    instance: InstanceName = None,
+    config: ConfigFile = None,
+) -> None:
+    """Arm the market-maker protection of an account again, so that its quotes are taken.
+
+    Lots and window are those of the configuration where they are not stated here.
+    """
+    from cli.operator import command
+
+    request = {"verb": "arm", "symbol": symbol, "account": account}
+    stated = {"lots": lots, "window_ms": window_ms}
+    given = {key: value for key, value in stated.items() if value is not None}
+    raise typer.Exit(command(config, instance, json, request | given))
 
 
 @app.command()

@@ -63,6 +63,12 @@ def rule_said(answer: Row) -> Iterator[str]:
         yield "the configuration states this rule: the next start sets it back"
 
 
+def arm_said(answer: Row) -> Iterator[str]:
+    """What became of `arm`."""
+    what = f"{answer['lots']} lots within {answer['window_ms']} ms"
+    yield f"{answer['symbol']}: quotes of {answer['account']} are taken again, {what}"
+
+
 def turn_text(turn: Row) -> str:
     """A turn of a calendar for a person."""
     return f"{turn['phase']} at {turn['at']}"
@@ -92,4 +98,4 @@ def details_said(row: Row) -> Iterator[str]:
         yield f"  {key:19} {' '.join(value) if isinstance(value, list) else value}".rstrip()
 
 
-SAID = {"phase": phase_said, "rule": rule_said, "instruments": instruments_said}
+SAID = {"phase": phase_said, "rule": rule_said, "arm": arm_said, "instruments": instruments_said}

@@ -7,6 +7,7 @@ is wrong is a Refused with a code of EVENTS.md and a sentence.
 
     {"verb": "phase", "symbol": "GOLD", "phase": "halted"}
     {"verb": "rule", "symbol": "GOLD", "key": "static_band", "value": "500"}
+    {"verb": "arm", "symbol": "GOLD", "account": "alice"}     its market-maker protection, again
     {"verb": "instruments", "symbol": "GOLD"}          symbol left out: all, `after` pages
 
 A new verb is a function and a row of VERBS; what it sends goes to the shard by the same way as
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.admin import admin_record
+from engine.admin import admin_record, set_limits
 from engine.book_state import SYMBOLS_USED, ShardState
 from engine.calendars import calendar_of, phase_named, turn_after
 from engine.codes import (
@@ -30,13 +31,14 @@ from engine.codes import (
     EventKind,
     InstrumentRule,
     Phase,
+    Reason,
     RejectCode,
     RuleSet,
     SelfTrade,
 )
 from engine.config import ON_BREACH, Config, Instrument
 from engine.instance import Instance
-from engine.records import pack_name, unpack_name
+from engine.records import QTY_LOTS_MAX, pack_name, unpack_name
 from engine.sharding import shard_of_symbol
 
 PAGE_ROWS = 50
@@ -282,6 +284,55 @@ def rule(market: Market, request: Request) -> Task:
     return Task([Errand(one.shard, record, ends)])
 
 
+# --------------------------------------------------------------------------------------------- arm
+def arm(market: Market, request: Request) -> Task:
+    """Arm a market-maker protection again that has fired; lots and window as the configuration has
+    them, or as the request says.
+    """
+    one = market.find(request)
+    name = text_of(request, "account")
+    full_only(one)
+    numbers = {account.name: account.account for account in market.config.accounts}
+    if name not in numbers:
+        raise Refused(RejectCode.NOT_AUTHORISED, f"no account {name!r} in the configuration")
+    lots, window_ms = protection_of(market, one.name, name)
+    lots = number_of(request, "lots", lots)
+    window_ms = number_of(request, "window_ms", window_ms)
+
+    def ends(event: Any, own: bool) -> Answer | None:
+        if event["kind"] == EventKind.REJECTED and own:
+            code = RejectCode(int(event["code"]))
+            raise Refused(code, f"{lots} lots within {window_ms} ms are no protection of {name}")
+        mine = int(event["symbol_id"]) == one.symbol_id and event["account"] == numbers[name]
+        if event["kind"] == EventKind.ACCOUNT and event["reason"] == Reason.MMP and mine and own:
+            return {
+                "ok": True, "symbol": one.name, "shard": one.shard, "account": name,
+                "lots": int(event["amount"]), "window_ms": int(event["amount2"]) // 10**6,
+            }  # fmt: skip
+        return None
+
+    record = set_limits(numbers[name], one.name, lots, window_ms * 10**6)
+    return Task([Errand(one.shard, record, ends)])
+
+
+def protection_of(market: Market, symbol: str, account: str) -> tuple[int | None, int]:
+    """Lots and window that the configuration has."""
+    for each in market.config.protections:
+        if (each.symbol, each.account) == (symbol, account):
+            return each.lots, each.window_ms
+    return None, 1000
+
+
+def number_of(request: Request, key: str, default: int | None) -> int:
+    """A whole number of a request."""
+    value = default if request.get(key) is None else request[key]
+    if type(value) is not int or not 0 <= value <= QTY_LOTS_MAX:
+        raise Refused(
+            RejectCode.BAD_FIELD, f"{key} is a whole number; the configuration states none here"
+        )
+    return value
+
+
 # ------------------------------------------------------------------------------------- instruments
 def instruments(market: Market, request: Request) -> Answer:
     """What is listed, a page in order of name: phase, calendar, references, rules in force."""
@@ -327,5 +378,6 @@ def shown_value(rules: Any, key: InstrumentRule) -> Any:
 VERBS: dict[str, Callable[[Market, Request], Answer | Task]] = {
     "phase": phase,
     "rule": rule,
+    "arm": arm,
     "instruments": instruments,
 }

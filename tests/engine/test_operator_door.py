@@ -22,7 +22,7 @@ import pytest
 from engine import operator_door
 from engine.admin import PRODUCER_SUPERVISOR, admin_record, start_commands
 from engine.book_state import IN_SEQ, WORK_KIND
-from engine.config import Config, Instrument, Journal, Rings, ShardLimits
+from engine.config import Config, Instrument, Journal, Protection, Rings, ShardLimits
 from engine.counters import State
 from engine.instance import Instance, private_instance
 from engine.loop_words import STOP, YIELD_NS
@@ -55,10 +55,15 @@ FREE = Instrument("FREE", rules="full", volatility_call_s=0)
 class Hall:
     """An instance of one process: a shard, the door, and whoever comes."""
 
-    def __init__(self, folder: Path, instruments: tuple[Instrument, ...]) -> None:
+    def __init__(
+        self,
+        instruments: tuple[Instrument, ...],
+        protections: tuple[Protection, ...] = (),
+    ) -> None:
         self.config = dataclasses.replace(
             Config(), instance="hall", shards=1, instruments=instruments, shard=LIMITS,
             rings=Rings(4, 64, 1024), journal=Journal(mode="none"),
+            protections=protections,
         ).check()  # fmt: skip
         self.instance: Instance = private_instance(self.config, 1, {}, {}, time.time_ns())
         own = Ownership(self.instance.fresh_state(0))
@@ -140,7 +145,7 @@ class Hall:
 def hall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
     tmp_path.chmod(0o700)
     monkeypatch.setenv("RINGBOOK_RUNTIME", str(tmp_path))
-    made = Hall(tmp_path, (Instrument("AAPL"), GOLD, FREE))
+    made = Hall((Instrument("AAPL"), GOLD, FREE), (Protection("alice", "FREE", 3, 500),))
     yield made
     made.close()
 
@@ -242,6 +247,35 @@ def test_rule_that_cannot_be_is_refused_with_a_sentence(
     assert text in told[1]
 
 
+def test_protection_that_has_fired_is_armed_again(hall: Hall) -> None:
+    answer = hall.ask(verb="arm", symbol="FREE", account="alice")
+    assert answer == {
+        "ok": True, "symbol": "FREE", "shard": 0, "account": "alice", "lots": 3, "window_ms": 500,
+    }  # fmt: skip
+    answer = hall.ask(verb="arm", symbol="FREE", account="bob", lots=7)
+    assert (answer["lots"], answer["window_ms"]) == (7, 1000)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "text"),
+    [
+        ({}, 102, "lots is a whole number; the configuration states none here"),
+        ({"account": "nobody"}, 202, "no account 'nobody' in the configuration"),
+        ({"account": 5}, 102, "account is missing"),
+        ({"lots": -1}, 102, "lots is a whole number"),
+        ({"lots": 5, "window_ms": "9"}, 102, "window_ms is a whole number"),
+        ({"lots": 5, "window_ms": 0}, 103, "5 lots within 0 ms are no protection of bob"),
+        ({"symbol": "AAPL"}, 304, "AAPL trades by the plain rules"),
+    ],
+)
+def test_protection_that_cannot_be_is_refused_with_a_sentence(
+    hall: Hall, more: dict[str, Any], code: int, text: str
+) -> None:
+    told = hall.refused({"verb": "arm", "symbol": "FREE", "account": "bob"} | more)
+    assert told[0] == code
+    assert text in told[1]
+
+
 def test_instruments_are_told_with_what_is_in_force(hall: Hall) -> None:
     rows = {row["symbol"]: row for row in hall.ask(verb="instruments")["instruments"]}
     assert list(rows) == ["AAPL", "FREE", "GOLD"]
@@ -260,7 +294,7 @@ def test_instruments_come_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     tmp_path.chmod(0o700)
     monkeypatch.setenv("RINGBOOK_RUNTIME", str(tmp_path))
     names = [f"S{number:03d}" for number in range(120)]
-    hall = Hall(tmp_path, tuple(Instrument(name, rules="full") for name in names))
+    hall = Hall(tuple(Instrument(name, rules="full") for name in names))
     found, after = [], None
     for size in (50, 50, 20):
         page = hall.ask(verb="instruments", after=after)
@@ -375,7 +409,7 @@ def test_task_of_a_verb_may_go_to_several_shards_and_is_told_as_a_whole(
     [
         (b"{", 101, "not JSON"),
         (b"[1]", 101, "one JSON object"),
-        (b"{}", 102, "no verb 'None'; there are phase, rule, instruments"),
+        (b"{}", 102, "no verb 'None'; there are phase, rule, arm, instruments"),
         (b'{"verb":"stop"}', 102, "no verb 'stop'"),
         (b'{"verb":["phase"]}', 102, "no verb"),
         (b'{"verb":"phase"}', 102, "symbol is missing"),

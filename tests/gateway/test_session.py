@@ -14,7 +14,7 @@ import pytest
 
 from engine.config import GatewayLimits
 from engine.counters import COUNT, Counters
-from engine.records import COMMAND, EVENT, CommandFlag, CommandKind, EventKind, RejectCode
+from engine.records import CommandFlag, CommandKind, RejectCode
 from gateway.desk import TICK_S, Desk
 from gateway.parts import COUNTER_LABELS, HISTOGRAM_LABELS
 from gateway.session import Session, SessionTable, Stage
@@ -594,22 +594,3 @@ def test_counters_and_round_trips_are_published(desk: Bench) -> None:
     assert block.histogram("gateway_round_trip")[COUNT] == 2
     counters.close()
     counters.unlink()
-
-
-def test_refusal_to_the_supervisor_with_the_number_of_a_logon_is_not_taken_for_it() -> None:
-    # Numbers count per ring: an operator's command may have that of a SESSION_OPEN under way.
-    made = Bench()
-    client = made.connect()
-    made.feed(client, b'{"type":"logon","account":"demo","token":"demo"}\n')
-    made.desk.pump()
-    ((shard, sequence),) = made.desk.sessions.opening
-    refusal = np.zeros(1, EVENT)
-    refusal["kind"], refusal["code"] = EventKind.REJECTED, RejectCode.NOT_IN_PHASE
-    refusal["client_order_id"] = time.time_ns()
-    command = np.zeros(1, COMMAND)
-    command["producer_seq"] = sequence
-    made.exchange._publish(shard, refusal, command[0])
-    made.settle()
-    (answer,) = made.heard(client)
-    assert (answer["type"], client.hung_up) == ("logon", False)
-    made.close()

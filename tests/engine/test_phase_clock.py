@@ -250,7 +250,9 @@ def test_indication_of_the_time_of_a_turn_comes_too_late() -> None:
 
 
 def test_commands_wait_for_a_turn_that_waits_for_a_long_work() -> None:
-    tin = Instrument("TIN", rules="full", calendar=DAY)
+    tin = Instrument(
+        "TIN", rules="full", calendar=("08:00 pre_open", "08:30 continuous", "09:00 closing_call")
+    )
     exchange = Exchange(moment("08:55"), (GOLD, tin), slices=20)
     for _ in range(4):
         exchange.say(*(exchange.order(SELL, 1, 100) for _ in range(10)))
@@ -259,8 +261,8 @@ def test_commands_wait_for_a_turn_that_waits_for_a_long_work() -> None:
     told = exchange.say(exchange.order(BUY, 1, 100, symbol="TIN", tif=TimeInForce.IOC))
     names = kinds(told)
     assert names.count("CONTINUED") > 2  # the uncross of GOLD was long
-    assert names[-2:] == ["ACCEPTED", "EXPIRED"]  # not refused: TIN is continuous by then
-    assert names.index("ACCEPTED") > max(i for i, name in enumerate(names) if name == "PHASE")
+    assert names[-2:] == ["PHASE", "REJECTED"]  # TIN is in its call by then
+    assert phases(told) == [Phase.CONTINUOUS, Phase.CLOSING_CALL]
     assert exchange.state.hdr[WORK_KIND] == WORK_NONE
 
 

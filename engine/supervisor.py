@@ -52,16 +52,15 @@ from engine.command_ring import CONSUMER_POSITION, CTRL_WORDS, ring_scan
 from engine.config import Config
 from engine.counters import State
 from engine.data_directory import DataDirectory
-from engine.health import HealthServer, look_at
 from engine.instance import (
     PRODUCER_GATEWAY,
-    DescriptorServer,
     Instance,
     Labels,
     create_instance,
     from_descriptors,
     take_lock,
 )
+from engine.owner_sockets import OwnerSockets
 from engine.priority import follower_policy, set_policy
 from engine.restarts import Restarts
 from engine.ring_words import eventfd_add
@@ -101,8 +100,7 @@ class Supervisor:
     labels: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # of the doors' counters
     instance: Instance | None = None
     directory: DataDirectory | None = None
-    server: DescriptorServer | None = None
-    health: HealthServer | None = None
+    sockets: OwnerSockets | None = None
     producer: Producer | None = None
     running: dict[str, Running] = field(default_factory=dict)
     restarts: dict[str, Restarts] = field(default_factory=dict)
@@ -166,24 +164,8 @@ class Supervisor:
         made = create_instance(
             self.config, shards, blocks, histograms, lock=lock, staging=staging, keep=keep
         )
-        self.server = DescriptorServer(made, self._shards_ready)
-        self.health = self._make_health(made)
+        self.sockets = OwnerSockets(made, self._shards_ready, lambda: self.producer, self.tell)
         return made
-
-    def _make_health(self, instance: Instance) -> HealthServer | None:
-        network = self.config.network
-        if network.health_port < 0:
-            return None
-        # An exchange on any free port has its endpoint on any free one, too.
-        port = network.health_port if network.port else 0
-        look = look_at(instance.counters, instance.gates)
-        try:
-            return HealthServer(network.health_host, port, look)
-        except OSError as error:
-            self.tell(
-                f"ringbook: no health endpoint on {network.health_host}:{port}: {error.strerror}\n"
-            )
-            return None
 
     def start(self) -> None:
         """Start journal and shards; the others follow when these serve (`wait_ready`)."""
@@ -220,10 +202,8 @@ class Supervisor:
         # In the child: let go of what is the supervisor's alone, then serve.
         for fd in (read_end, *(other.ready_fd for other in self.running.values())):
             os.close(fd)
-        if self.server is not None:
-            self.server.socket.close()
-        if self.health is not None:
-            self.health.close()
+        if self.sockets is not None:
+            self.sockets.forget()
         instance = None
         if self.instance is not None:
             instance = from_descriptors(self.instance.description(), self.instance.descriptors())
@@ -339,10 +319,8 @@ class Supervisor:
                 )
 
     def _serve(self) -> None:
-        if self.server is not None:
-            self.server.serve_once()
-        if self.health is not None:
-            self.health.serve_once()
+        if self.sockets is not None:
+            self.sockets.serve_once()
 
     # ------------------------------------------------------------------------------- watch
     def watch(self, stop: StopSignals) -> int:
@@ -539,12 +517,9 @@ class Supervisor:
         for running in self.running.values():
             running.close()
         self.running = {}
-        if self.server is not None:
-            self.server.close()
-            self.server = None
-        if self.health is not None:
-            self.health.close()
-            self.health = None
+        if self.sockets is not None:
+            self.sockets.close()
+            self.sockets = None
         if self.instance is not None:
             self.producer = None
             # The next start reads the staging ring, unless all of it is on disk, or goes with it.

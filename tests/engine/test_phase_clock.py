@@ -258,7 +258,9 @@ def test_commands_wait_for_a_turn_that_waits_for_a_long_work() -> None:
         exchange.say(*(exchange.order(SELL, 1, 100) for _ in range(10)))
         exchange.say(*(exchange.order(BUY, 1, 100) for _ in range(10)))
     exchange.at(moment("09:00"))
-    told = exchange.say(exchange.order(BUY, 1, 100, symbol="TIN", tif=TimeInForce.IOC))
+    # By its number: an order that names its instrument would wait for any long work.
+    order = exchange.order(BUY, 1, 100, symbol="TIN", symbol_id=2, tif=TimeInForce.IOC)
+    told = exchange.say(order)
     names = kinds(told)
     assert names.count("CONTINUED") > 2  # the uncross of GOLD was long
     assert names[-2:] == ["PHASE", "REJECTED"]  # TIN is in its call by then

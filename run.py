@@ -32,11 +32,28 @@ First steps:
   run.py client                                (another terminal) place and cancel by hand
   run.py listen AAPL                           (another one) ladder and tape from multicast
   run.py top                                   what every process is doing
+  run.py operator                              phases and rules of the running exchange
   run.py verify DIR                            is the journal what it says? replays and compares
 \b
 Without this program, the exchange speaks JSON lines over TCP (docs/protocol.md):
   printf '%s\\n' '{"type":"logon","account":"demo","token":"demo"}' \\
       '{"symbol":"AAPL","side":"buy","qty":10,"price":"187.42","id":1}' | nc -q1 127.0.0.1 9100
+"""
+
+OPERATOR_EXAMPLES = """
+\b
+Only the user who runs the exchange gets in, on the same machine. What is changed is journaled, and
+everybody is told; changes that the configuration contradicts last until the next start.
+Exit code 0: done; 3: refused, the sentence says why; 1: no exchange, or no answer.
+\b
+  run.py operator instruments                  what is listed, in which phase
+  run.py operator instruments GOLD             its calendar, references and all rules in force
+  run.py operator phase GOLD halted            nothing trades, orders can be cancelled
+  run.py operator phase GOLD volatility_call   reopen through a call
+  run.py operator phase GOLD continuous        and trade on (by itself after volatility_call_s)
+  run.py operator rule GOLD static_band 500    5 % around the static reference
+  run.py operator rule GOLD algorithm pro_rata
+  run.py operator arm GOLD alice               market-maker protection that has fired, again
 """
 
 app = typer.Typer(
@@ -54,6 +71,13 @@ replay_app = typer.Typer(
     help="Recorded flow into the running exchange, or a journal run again on the side.",
 )
 app.add_typer(replay_app, name="replay")
+operator_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Phases and rules of a running exchange, for whoever runs it.",
+    epilog=OPERATOR_EXAMPLES,
+)
+app.add_typer(operator_app, name="operator")
 
 ConfigFile = Annotated[
     Path | None,
@@ -65,6 +89,10 @@ ConfigFile = Annotated[
 Host = Annotated[str | None, typer.Option(help="Address of the gateway (default: the config's).")]
 Port = Annotated[int | None, typer.Option(help="TCP port of the gateway (default: the config's).")]
 AccountName = Annotated[str, typer.Option(help="Account of the configuration to log on as.")]
+InstanceName = Annotated[
+    str | None, typer.Option("--instance", help="Instance name (default: the config's).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="The answer as one JSON object, for scripts.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")]
 Seconds = Annotated[float | None, typer.Option(help="Stop after this many seconds.", min=0)]
 
@@ -312,6 +340,92 @@ def top(
     from cli.top import command
 
     raise typer.Exit(command(config, instance, once, every, seconds))
+
+
+@operator_app.command("instruments")
+def operator_instruments(
+    symbol: Annotated[str | None, typer.Argument(help="This one only, with all its rules.")] = None,
+    json: AsJson = False,
+    instance: InstanceName = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show what is listed: phase, next turn of the calendar, algorithm, bands, rules in force."""
+    from cli.operator import command
+
+    request = {"verb": "instruments", **({"symbol": symbol} if symbol else {})}
+    raise typer.Exit(command(config, instance, json, request))
+
+
+@operator_app.command("phase")
+def operator_phase(
+    symbol: Annotated[str, typer.Argument(help="Instrument with the full rules.")],
+    phase: Annotated[
+        str,
+        typer.Argument(
+            help="pre_open, opening_call, continuous, volatility_call, closing_call, closed, halted"
+            " or cancel_only."
+        ),
+    ],
+    json: AsJson = False,
+    instance: InstanceName = None,
+    config: ConfigFile = None,
+) -> None:
+    """Change the phase of an instrument.
+
+    Leaving a call crosses at one price. From halted and closed the way to continuous is a call;
+    cancel_only goes back to what was before it. A calendar leaves halted and cancel_only alone and
+    goes on when you end them; any other phase lasts until its next turn.
+    """
+    from cli.operator import command
+
+    request = {"verb": "phase", "symbol": symbol, "phase": phase}
+    raise typer.Exit(command(config, instance, json, request))
+
+
+@operator_app.command("rule")
+def operator_rule(
+    symbol: Annotated[str, typer.Argument(help="Instrument with the full rules.")],
+    key: Annotated[str, typer.Argument(help="A rule, as `operator instruments SYMBOL` lists it.")],
+    value: Annotated[
+        str, typer.Argument(help="Its value: a number, a word, account:percent of lmm.")
+    ],
+    json: AsJson = False,
+    instance: InstanceName = None,
+    config: ConfigFile = None,
+) -> None:
+    """Set a rule of an instrument.
+
+    Bands are in basis points, 0 for none. A rule that the configuration states is set back by the
+    next start.
+    """
+    from cli.operator import command
+
+    request = {"verb": "rule", "symbol": symbol, "key": key, "value": value}
+    raise typer.Exit(command(config, instance, json, request))
+
+
+@operator_app.command("arm")
+def operator_arm(
+    symbol: Annotated[str, typer.Argument(help="Instrument with the full rules.")],
+    account: Annotated[str, typer.Argument(help="Name of an account of the configuration.")],
+    lots: Annotated[
+        int | None, typer.Option(help="Lots that may be filled; 0: none any more.", min=0)
+    ] = None,
+    window_ms: Annotated[int | None, typer.Option(help="Within so many milliseconds.")] = None,
+    json: AsJson = False,
+    instance: InstanceName = None,
+    config: ConfigFile = None,
+) -> None:
+    """Arm the market-maker protection of an account again, so that its quotes are taken.
+
+    Lots and window are those of the configuration where they are not stated here.
+    """
+    from cli.operator import command
+
+    request = {"verb": "arm", "symbol": symbol, "account": account}
+    stated = {"lots": lots, "window_ms": window_ms}
+    given = {key: value for key, value in stated.items() if value is not None}
+    raise typer.Exit(command(config, instance, json, request | given))
 
 
 @app.command()

@@ -35,6 +35,7 @@ TRIGGER_PAIRS = {
 }  # fmt: skip
 NEW_PAIRS = TRIGGER_PAIRS | {
     "peak": "peak", "min": "min_qty", "stp": "stp", "until": "expire_time", "on": "trigger_on",
+    "budget": "budget",
 }  # fmt: skip
 REPLACE_PAIRS = TRIGGER_PAIRS | {
     "qty": "qty", "price": "price", "peak": "peak", "min": "min_qty", "until": "expire_time",
@@ -54,6 +55,8 @@ HELP = """\
     stop trigger=P [on=best]   take_profit trigger=P   with a price: stop_limit, take_profit_limit
     trailing_stop distance=P|bps=N [activation=P]; a buy states a price, its cap
     peg_primary peg_market peg_mid   with a price, the cap
+    buy SYMBOL budget=SUM: what that much money buys now, in whole lots   buy GOLD budget=1000
+    buy QTY SYMBOL budget=SUM fok: all of it, for no more; sell: raises it
   oco SYMBOL LEG / LEG       oto, otoco: LEG / LEG [/ LEG]   linked orders, each leg as above
     but without the symbol         oco GOLD sell 5 110 / sell 5 stop trigger=90
   quote SYMBOL [BIDQTY@BID|-] [ASKQTY@ASK] both at once; a side that    quote GOLD 5@12.4 5@12.6
@@ -105,13 +108,17 @@ class Terminal:
 
     # ------------------------------------------------------------------------------ commands
     def _enter(self, side: str, words: list[str]) -> Iterator[str]:
+        # A budget stands for the quantity, and a fill-or-kill one has both.
+        spends = any(word.lower().startswith("budget=") for word in words)
+        if spends and not words[0][0].isdigit():
+            words = ["", *words]
         said = options_of(words[2:])
-        if len(words) < 2 or said is None:
+        if len(words) < 2 or "=" in words[1] or said is None:
             raise UsageError(
                 f"{side} QTY SYMBOL [PRICE] [ioc|fok|post], as in: {side} 10 AAPL 187.42;"
                 " help lists more"
             )
-        order = self.client.place(words[1], side, words[0], **said)
+        order = self.client.place(words[1], side, words[0] or None, **said)
         self._remember(order)
         yield from self._told(order)
 

@@ -22,12 +22,14 @@ from engine.records import (
     CommandKind,
     EventFlag,
     EventKind,
+    InstrumentRule,
     OrderState,
     OrderType,
     Phase,
     Reason,
     RejectCode,
     Role,
+    RuleSet,
     SelfTrade,
     Side,
     TimeInForce,
@@ -49,11 +51,14 @@ CODES: dict[str, dict[str, type[IntEnum]]] = {
 }
 FLAGS: dict[str, type[IntEnum]] = {"COMMAND": CommandFlag, "EVENT": EventFlag}
 # Where a kind uses a field for something else.
-SPECIAL: dict[tuple[int, str], type[IntEnum]] = {
-    (EventKind.PHASE, "code"): Phase,
-    (EventKind.PHASE, "amount"): Phase,
-    (EventKind.PHASE, "order_type"): Algorithm,
-    (EventKind.STATUS, "role"): OrderState,
+SPECIAL: dict[tuple[str, int, str], type[IntEnum]] = {
+    ("EVENT", EventKind.PHASE, "code"): Phase,
+    ("EVENT", EventKind.PHASE, "amount"): Phase,
+    ("EVENT", EventKind.PHASE, "order_type"): Algorithm,
+    ("EVENT", EventKind.STATUS, "role"): OrderState,
+    ("COMMAND", CommandKind.LIST_INSTRUMENT, "order_type"): RuleSet,
+    ("COMMAND", CommandKind.SET_PHASE, "order_type"): Phase,
+    ("COMMAND", CommandKind.SET_RULE, "order_type"): InstrumentRule,
 }
 LETTERS = {
     ("COMMAND", int(CommandKind.FEED_STATE), "order_type"),
@@ -126,8 +131,8 @@ def field_text(record: np.void, name: str, known: Instruments) -> str:
         return chr(value) if 33 <= value <= 126 else str(value)
     if (layout, kind, name) in NANO_UNITS:
         return Terms("", 1, 1).price(value)
-    if layout == "EVENT" and (kind, name) in SPECIAL:
-        return code_name(SPECIAL[EventKind(kind), name], value)
+    if (layout, kind, name) in SPECIAL:
+        return code_name(SPECIAL[layout, kind, name], value)
     if name == "flags":
         return flag_names(FLAGS[layout], value)
     codes = CODES[layout].get(name)

@@ -305,7 +305,7 @@ def more_take(s, c, slot, symbol):
     extra["quoter"] = 0
     flags = np.int64(c["flags"])
     marks = ORDER_FULL
-    if flags & CommandFlag.HIDDEN.value or c["order_type"] == OrderType.PEG_MID:
+    if flags & CommandFlag.HIDDEN.value or orders(s)[slot]["order_type"] == OrderType.PEG_MID:
         marks |= ORDER_HIDDEN
     if flags & CommandFlag.SLIDE.value:
         marks |= ORDER_SLIDE

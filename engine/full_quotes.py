@@ -212,10 +212,10 @@ def day_end(s):
 def side_accept(s, c, symbol, side):
     """ACCEPTED: a side that was not there; it is to enter."""
     slot = order_take(s, c, symbol, np.int64(0))
-    more_take(s, c, slot, symbol)
     row, extra = orders(s)[slot], more(s)[slot]
+    row["order_type"] = OrderType.LIMIT.value  # whatever the record says: a side is no peg
+    more_take(s, c, slot, symbol)
     row["side"] = side
-    row["order_type"] = OrderType.LIMIT.value
     row["tif"] = TimeInForce.DAY.value
     row["px"] = quote_px(c, side)
     row["leaves"] = quote_qty(c, side)

@@ -16,7 +16,6 @@ from typing import Any
 
 import orjson
 
-from engine.config import Network
 from engine.counters import Counters, State
 
 REQUEST_S_MAX = 0.2
@@ -86,22 +85,3 @@ class HealthServer:
 def look_at(counters: Counters, gates: Callable[[], list[bool]]) -> Callable[[], Any]:
     """Return what a HealthServer asks."""
     return lambda: readiness(counters, gates(), time.monotonic_ns())
-
-
-def open_health(
-    network: Network,
-    counters: Counters,
-    gates: Callable[[], list[bool]],
-    tell: Callable[[str], None],
-) -> HealthServer | None:
-    """The endpoint of an instance; None: none is wanted, or its address is taken."""
-    if network.health_port < 0:
-        return None
-    # An exchange on any free port has its endpoint on any free one, too.
-    port = network.health_port if network.port else 0
-    try:
-        return HealthServer(network.health_host, port, look_at(counters, gates))
-    except OSError as error:
-        where = f"{network.health_host}:{port}"
-        tell(f"ringbook: no health endpoint on {where}: {error.strerror}\n")
-        return None

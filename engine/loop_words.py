@@ -32,7 +32,18 @@ SLICE_NS = 25  # when the open work ran last
 FAKE_STEADY, FAKE_WALL = 26, 27
 # Flavour `failpoint`: at how many crash points from now the process is as if killed; then DEAD.
 FAIL_AT, DEAD = 28, -1
-LOOP_WORDS = 32
+# The turn that comes next: when which instrument changes to which phase by itself. Written by
+# engine/phase_clock.py between two calls; the loop writes TURN_AT alone, TURN_TAKEN.
+(
+    TURN_AT,  # its time; 0: no instrument has any, TURN_NEVER: none now
+    TURN_INDEX,
+    TURN_NAME,
+    TURN_PHASE,
+    TURN_UNTIL,  # when its calendar goes on
+    TURN_SYMBOLS,  # instruments listed when it was planned
+) = range(32, 38)
+TURN_TAKEN, TURN_NEVER = -1, 1 << 62
+LOOP_WORDS = 40
 
 
 MODE_NONE, MODE_OS, MODE_BATCH, MODE_SYNC = range(4)  # index in config.JOURNAL_MODES

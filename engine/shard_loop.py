@@ -21,7 +21,6 @@ most CALL_NS):
 
 import numpy as np
 
-from engine.activations import activation_first
 from engine.atomics import (
     cpu_pause,
     fence_seq_cst,
@@ -39,7 +38,6 @@ from engine.book_state import (
     FATAL,
     IN_TS,
     INTENT,
-    NEXT_DEADLINE,
     OUT_POSITION,
     RECEIPT_GATEWAY_IN,
     RECEIPT_PRODUCER_SEQ,
@@ -51,7 +49,6 @@ from engine.book_state import (
     allocate_state,
     event_words,
     rules,
-    sessions,
     small_limits,
     symbols,
 )
@@ -64,7 +61,6 @@ from engine.command_ring import (
 )
 from engine.counters import HISTOGRAM_WORDS, histogram_record
 from engine.crash_points import dead, dies
-from engine.deadline import deadline_find
 from engine.event_ring import (
     EVENT_CTRL_WORDS,
     READER_POSITION,
@@ -76,6 +72,14 @@ from engine.event_ring import (
 from engine.id_table import ids_settle
 from engine.jit import helper, kernel, register_warmup
 from engine.lookahead import LOOK_FAR, LOOK_MIDDLE, LOOK_NEAR, look_far, look_middle, look_near
+from engine.loop_time import (
+    own_command,
+    own_turn,
+    own_waits,
+    slot_ahead,
+    turn_holds,
+    turns_stale,
+)
 from engine.loop_tops import tops_flush
 from engine.loop_words import (
     BATCH_MAX,
@@ -86,7 +90,6 @@ from engine.loop_words import (
     EVENTS_PER_COMMAND,
     J_COMMITTED,
     J_MODE,
-    J_PAUSE,
     J_SHUT,
     LAST_WORK_NS,
     LATENCY_BASE,
@@ -149,7 +152,6 @@ JUMP_NS = 1_000_000_000
 # A long work waits for readers that are a quarter of the ring behind, but not longer than this for
 # each slice: a dead one costs milliseconds, not the exchange.
 PATIENCE_NS = 10_000_000
-FLOOD_NS = 1_000_000_000
 SLEW_SHIFT = 10  # an offset is worked off at 1/1024 of real time
 
 
@@ -252,15 +254,6 @@ def ring_next(s, p):
 
 
 @helper
-def slot_ahead(p, producer, distance):
-    """Slot of the command `distance` behind the next one of a ring, -1 when it is not there yet."""
-    position = position_add(p.positions[producer], distance)
-    ring = p.loop[SHARD_INDEX] * p.loop[PRODUCERS] + producer
-    slot = command_slot(ring, position, p.loop[RING_CAPACITY])
-    return slot if command_ready(p.command_words, slot, position) else np.int64(-1)
-
-
-@helper
 def look_ahead(s, p, producer):
     """When more commands lie ready, let their cache misses begin (engine/lookahead.py)."""
     position = p.positions[producer]
@@ -354,71 +347,6 @@ def slice_run(s, p):
 
 
 @helper
-def own_command(p, kind, session, order_id, amount):
-    """Write down a command of the loop's own."""
-    c = p.own[0]
-    c["kind"], c["session"], c["order_id"], c["amount"] = kind, session, order_id, amount
-
-
-@helper
-def wall_guess(p):
-    """Wall time as the next batch will have it, without moving its clock."""
-    if p.loop[CLOCK_OFFSET] == 0:
-        p.loop[CLOCK_OFFSET] = wall_ns(p.loop) - steady_ns(p.loop)
-    return steady_ns(p.loop) + p.loop[CLOCK_OFFSET]
-
-
-@helper
-def own_waits(s, p):
-    """Whether a leg goes live, or a TIME may be due now; cheap, and wrong only for one that is
-    not.
-    """
-    if s[ACTIVATIONS] != 0 and s[WORK_KIND] == WORK_NONE:
-        return True
-    if s[NEXT_DEADLINE] == 0 or s[WORK_KIND] != WORK_NONE:
-        return False
-    return p.journal[J_PAUSE] != 0 or s[NEXT_DEADLINE] <= wall_guess(p)
-
-
-@helper
-def time_turn(s, p, wall):
-    """Write down the TIME that is due at `wall`; returns whether one is.
-
-    A session's deadline fires when its ring was read empty, so that a command under way still
-    counts; under a flood it waits a second. An order expires at once.
-    """
-    if s[NEXT_DEADLINE] == 0 or s[WORK_KIND] != WORK_NONE:
-        return False
-    if p.journal[J_PAUSE] != 0:
-        own_command(p, CommandKind.TIME, np.int64(0), np.int64(0), p.journal[J_PAUSE])
-        p.journal[J_PAUSE] = 0
-        return True
-    session, order_id, symbol = np.int64(0), np.int64(0), np.int64(0)
-    if s[NEXT_DEADLINE] <= wall:
-        session, order_id, symbol = deadline_find(s, wall)
-    if session == 0 and order_id == 0 and symbol == 0:
-        return False
-    producer = np.int64(sessions(s)[session]["producer"])
-    flood = session == 0 or wall - s[NEXT_DEADLINE] > FLOOD_NS
-    if not flood and producer < p.loop[PRODUCERS] and slot_ahead(p, producer, 0) >= 0:
-        return False
-    own_command(p, CommandKind.TIME, session, order_id, np.int64(0))
-    return True
-
-
-@helper
-def own_turn(s, p, wall):
-    """Write down what the loop does next by itself: ACTIVATE of a leg that is called, else TIME;
-    returns whether there is anything.
-    """
-    if s[ACTIVATIONS] != 0 and s[WORK_KIND] == WORK_NONE:
-        none = np.int64(0)
-        own_command(p, CommandKind.ACTIVATE, none, activation_first(s), none)
-        return True
-    return time_turn(s, p, wall)
-
-
-@helper
 def command_run(s, p, slot, wall):
     """Step and stage the command in a ring's slot; slot < 0: the loop's own."""
     commands, words, index = p.own, p.own_words, np.int64(0)
@@ -449,6 +377,14 @@ def batch_begin(s, p):
 
 
 @helper
+def batch_goes_on(s, p, first, count):
+    """Whether another command may run in this batch."""
+    if count >= p.loop[BATCH_MAX] or s[FATAL] != 0 or turns_stale(s, p):
+        return False
+    return room_for_command(s, p, first)
+
+
+@helper
 def batch_run(s, p):
     """Poll, step and publish up to batch_max commands; returns how many ran."""
     if not batch_begin(s, p):
@@ -460,9 +396,10 @@ def batch_run(s, p):
         return np.int64(0)
     first, count, oldest = np.int64(s[OUT_POSITION]), np.int64(0), np.int64(0)
     wall = batch_clock(s, p)
+    slot = np.int64(-1) if turn_holds(s, p, wall) else slot
     store_relaxed(s, BATCH_VERSION, s[BATCH_VERSION] + 1)
     fence_seq_cst()
-    while count < p.loop[BATCH_MAX] and s[FATAL] == 0 and room_for_command(s, p, first):
+    while batch_goes_on(s, p, first, count):
         if (count & 1 == 0 or slot < 0) and work_turn(s, p):
             slice_run(s, p)  # every second turn while other rings have work
         else:
@@ -475,7 +412,7 @@ def batch_run(s, p):
                 oldest = np.int64(p.commands[slot]["receipt_ts"]) if oldest == 0 else oldest
             command_run(s, p, slot, wall)
         count += 1
-        slot = ring_next(s, p)
+        slot = np.int64(-1) if turn_holds(s, p, wall) else ring_next(s, p)
     ids_settle(s)
     store_release(s, BATCH_VERSION, s[BATCH_VERSION] + 1)
     if s[FATAL] == 0 and count > 0:
@@ -495,11 +432,13 @@ def shard_run(s, p):
                 return RETURN_FATAL
             if p.loop[LAST_WORK_NS] - p.loop[TOPS_NS] > TOP_PERIOD_NS and not dead(p):
                 tops_flush(s, p)
-            if p.loop[LAST_WORK_NS] - start > CALL_NS:
+            if p.loop[LAST_WORK_NS] - start > CALL_NS or turns_stale(s, p):
                 return RETURN_BUSY
             continue
         if dead(p):
             break
+        if turns_stale(s, p):
+            return RETURN_BUSY
         if s[DIRTY_COUNT] > 0:
             tops_flush(s, p)
             continue

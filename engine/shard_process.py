@@ -44,6 +44,7 @@ from engine.loop_words import (
     COMMANDS,
     EVENT_CAPACITY,
     EVENTS_PER_COMMAND,
+    FAKE_WALL,
     J_CAPACITY,
     J_CHAIN,
     J_COMMITTED,
@@ -63,12 +64,14 @@ from engine.loop_words import (
     SLIPPED,
     STOP,
     SYMBOLS_MAX,
+    TURN_AT,
     YIELD_NS,
     Ports,
     journal_inherit,
     journal_ports_none,
 )
 from engine.loop_words import SPIN_NS as SPIN_NS_WORD
+from engine.phase_clock import PhaseClock
 from engine.records import LAYOUT_FINGERPRINT, RejectCode
 from engine.ring_words import eventfd_add, sleep_cancel, sleep_prepare
 from engine.shard_loop import RETURN_BUSY, RETURN_FATAL, RETURN_IDLE, shard_run, work_waits
@@ -121,6 +124,7 @@ class ShardProcess:
         self.ports = self._ports(dedicated)
         self._sleep_word = index * SHARD_CTRL_WORDS + SHARD_SLEEPS
         self._rejects = self.block.indexes(f"reject_{code}" for code in REJECT_CODES)
+        self._clock: PhaseClock | None = None  # from `begin` on
         self._reported_ns = 0
         self._parks = 0
         self._outcome = RETURN_BUSY
@@ -226,13 +230,17 @@ class ShardProcess:
         sleep_cancel(self.instance.command_rings.shard_ctrl, self._sleep_word)
 
     def _sleep_s(self) -> float:
-        deadline = int(self.state.hdr[NEXT_DEADLINE])
+        deadlines = int(self.state.hdr[NEXT_DEADLINE]), int(self.ports.loop[TURN_AT])
+        deadline = min((at for at in deadlines if at > 0), default=0)
         if deadline == 0:
             return PARK_TIMEOUT_S
         return min(max((deadline - time.time_ns()) / 1e9, 0.0), PARK_TIMEOUT_S)
 
     def begin(self) -> None:
         """Say that there is an owner."""
+        now = int(self.ports.loop[FAKE_WALL]) or time.time_ns()
+        instruments = self.instance.config.instruments
+        self._clock = PhaseClock(self.state, self.ports.loop, instruments, now)
         self.block.set("pid", os.getpid())
         self.report(time.monotonic_ns(), State.RUNNING)
         for fd in self.instance.reader_fds:
@@ -246,6 +254,8 @@ class ShardProcess:
     def step(self) -> int | None:
         """One call of the loop; returns the exit code when it has ended."""
         self._outcome = shard_run(self.state.table, self.ports)
+        if self._clock is not None:
+            self._clock.step()
         now_ns = time.monotonic_ns()
         if now_ns - self._reported_ns >= REPORT_NS:
             self.report(now_ns, State.RUNNING)

@@ -53,16 +53,15 @@ from engine.command_ring import CONSUMER_POSITION, CTRL_WORDS, ring_scan
 from engine.config import Config
 from engine.counters import State
 from engine.data_directory import DataDirectory
-from engine.health import HealthServer, open_health
 from engine.instance import (
     PRODUCER_GATEWAY,
-    DescriptorServer,
     Instance,
     Labels,
     create_instance,
     from_descriptors,
     take_lock,
 )
+from engine.owner_sockets import OwnerSockets
 from engine.priority import follower_policy, set_policy
 from engine.restarts import Restarts
 from engine.ring_words import eventfd_add
@@ -102,8 +101,7 @@ class Supervisor:
     labels: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # of the doors' counters
     instance: Instance | None = None
     directory: DataDirectory | None = None
-    server: DescriptorServer | None = None
-    health: HealthServer | None = None
+    sockets: OwnerSockets | None = None
     producer: Producer | None = None
     relay: AdminRelay = field(default_factory=AdminRelay)  # without a log: forgotten at the end
     running: dict[str, Running] = field(default_factory=dict)
@@ -175,8 +173,7 @@ class Supervisor:
         made = create_instance(
             self.config, shards, blocks, histograms, lock=lock, staging=staging, keep=keep
         )
-        self.server = DescriptorServer(made, self._shards_ready)
-        self.health = open_health(self.config.network, made.counters, made.gates, self.tell)
+        self.sockets = OwnerSockets(made, self._shards_ready, lambda: self.producer, self.tell)
         return made
 
     def start(self) -> None:
@@ -214,10 +211,8 @@ class Supervisor:
         # In the child: let go of what is the supervisor's alone, then serve.
         for fd in (read_end, *(other.ready_fd for other in self.running.values())):
             os.close(fd)
-        if self.server is not None:
-            self.server.socket.close()
-        if self.health is not None:
-            self.health.close()
+        if self.sockets is not None:
+            self.sockets.forget()
         instance = None
         if self.instance is not None:
             instance = from_descriptors(self.instance.description(), self.instance.descriptors())
@@ -336,10 +331,8 @@ class Supervisor:
                 )
 
     def _serve(self) -> None:
-        if self.server is not None:
-            self.server.serve_once()
-        if self.health is not None:
-            self.health.serve_once()
+        if self.sockets is not None:
+            self.sockets.serve_once()
 
     # ------------------------------------------------------------------------------- watch
     def watch(self, stop: StopSignals) -> int:
@@ -538,12 +531,9 @@ class Supervisor:
             running.close()
         self.running = {}
         self.relay.close()
-        if self.server is not None:
-            self.server.close()
-            self.server = None
-        if self.health is not None:
-            self.health.close()
-            self.health = None
+        if self.sockets is not None:
+            self.sockets.close()
+            self.sockets = None
         if self.instance is not None:
             self.producer = None
             # The next start reads the staging ring, unless all of it is on disk, or goes with it.

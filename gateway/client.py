@@ -250,11 +250,13 @@ class Client:
         self,
         symbol: str,
         side: str,
-        qty: Number,
+        qty: Number | None = None,
         price: Number | None = None,
         **options: Unpack[OrderOptions],
     ) -> Order:
-        """Enter an order; without a price it is a market order. Options: `OrderOptions`."""
+        """Enter an order; without a price it is a market order, with a `budget` a budget order.
+        Options: `OrderOptions`.
+        """
         with self._lock:
             line = self.core.order_line(symbol, side, qty, price, **options)
             try:
@@ -273,8 +275,10 @@ class Client:
         """Enter a limit order; options as for `place`."""
         return self.place(symbol, side, qty, price, **options)
 
-    def market(self, symbol: str, side: str, qty: Number, **options: Unpack[OrderOptions]) -> Order:
-        """Enter a market order; options as for `place`."""
+    def market(
+        self, symbol: str, side: str, qty: Number | None = None, **options: Unpack[OrderOptions]
+    ) -> Order:
+        """Enter a market order, of a quantity or of a `budget`; options as for `place`."""
         return self.place(symbol, side, qty, None, **options)
 
     def place_list(self, kind: str, symbol: str, *legs: Line) -> list[Order]:

@@ -56,6 +56,9 @@ class OrderOptions(TypedDict, total=False):
     activation: Number | None  # trailing: the trail begins there
     distance: Number | None  # trailing: behind the best price since
     distance_bps: int | None  # the same in hundredths of a percent
+    budget: (
+        Number | None
+    )  # instead of a quantity: spend, or raise, at most that much; fok states both
 
 
 class ReplaceOptions(TypedDict, total=False):

@@ -244,11 +244,13 @@ class AsyncClient:
         self,
         symbol: str,
         side: str,
-        qty: Number,
+        qty: Number | None = None,
         price: Number | None = None,
         **options: Unpack[OrderOptions],
     ) -> Order:
-        """Enter an order; without a price it is a market order. Options: `OrderOptions`."""
+        """Enter an order; without a price it is a market order, with a `budget` a budget order.
+        Options: `OrderOptions`.
+        """
         line = self.core.order_line(symbol, side, qty, price, **options)
         try:
             return await self._run(self.core.place(line))
@@ -267,9 +269,9 @@ class AsyncClient:
         return await self.place(symbol, side, qty, price, **options)
 
     async def market(
-        self, symbol: str, side: str, qty: Number, **options: Unpack[OrderOptions]
+        self, symbol: str, side: str, qty: Number | None = None, **options: Unpack[OrderOptions]
     ) -> Order:
-        """Enter a market order; options as for `place`."""
+        """Enter a market order, of a quantity or of a `budget`; options as for `place`."""
         return await self.place(symbol, side, qty, None, **options)
 
     async def place_list(self, kind: str, symbol: str, *legs: Line) -> list[Order]:

@@ -35,7 +35,6 @@ from gateway.client_answers import (
     Number,
     Request,
     Takes,
-    decimal_text,
     ends,
     leg_ids,
     number_text,
@@ -321,7 +320,7 @@ class ClientCore:
         self,
         symbol: str,
         side: str,
-        qty: Number,
+        qty: Number | None,
         price: Number | None = None,
         *,
         tif: str | None = None,
@@ -341,6 +340,7 @@ class ClientCore:
         activation: Number | None = None,
         distance: Number | None = None,
         distance_bps: int | None = None,
+        budget: Number | None = None,
     ) -> Line:
         """Give a new order as a line; takes the next client id where none is given. Options as in
         `OrderOptions`.
@@ -352,7 +352,7 @@ class ClientCore:
             "type": "new",
             "symbol": symbol,
             "side": side,
-            "qty": decimal_text(qty),
+            "qty": number_text(qty),
             "price": number_text(price),
             "order_type": order_type,
             "tif": tif,
@@ -371,6 +371,7 @@ class ClientCore:
             "activation": number_text(activation),
             "distance": number_text(distance),
             "distance_bps": distance_bps,
+            "budget": number_text(budget),
         }
 
     def list_line(self, kind: str, symbol: str, legs: Sequence[Line]) -> Line:

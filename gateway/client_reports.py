@@ -232,11 +232,12 @@ class Order:
     def average(self) -> Decimal | None:
         """Average price of `fills`; None without one."""
         size = sum((fill.qty for fill in self.fills), ZERO)
-        return (
-            sum((fill.qty * (fill.price or ZERO) for fill in self.fills), ZERO) / size
-            if size
-            else None
-        )
+        return self.cost / size if size else None
+
+    @property
+    def cost(self) -> Decimal:
+        """What `fills` came to in the quote asset, without fees: what a budget order spent."""
+        return sum((fill.qty * (fill.price or ZERO) for fill in self.fills), ZERO)
 
     @classmethod
     def of(cls, reports: Sequence[Report]) -> "Order":

@@ -10,6 +10,7 @@ instrument trades by the full rules: on others it refuses them 304. What needs t
 from collections.abc import Iterator
 
 from engine.records import UNSTATED, CommandFlag, OrderType, RejectCode, TimeInForce
+from gateway.codec_budget import BUDGET_OPTIONS, budget_misfits, budget_options
 from gateway.codec_fields import INT64_MAX, Request, integer_of, listed_of, truth_of
 from gateway.codec_stops import (
     STOP_CHANGES,
@@ -30,7 +31,7 @@ from gateway.state import (
     C_TIF,
 )
 
-NEW_OPTIONS = STOP_OPTIONS | {
+NEW_OPTIONS = STOP_OPTIONS | BUDGET_OPTIONS | {
     "post_only", "slide", "hidden", "peak", "min_qty", "protected", "stp", "expire_time"
 }  # fmt: skip
 REPLACE_OPTIONS = STOP_CHANGES | {"peak", "min_qty", "expire_time"}
@@ -44,7 +45,9 @@ TRADES_OR_RESTS = frozenset({OrderType.LIMIT, OrderType.MARKET})
 
 
 def order_type_of(request: Request) -> int:
-    """The order's type: as `type` or `order_type` states it, else by whether there is a price."""
+    """The order's type: as `type` or `order_type` states it, else by whether there is a budget or a
+    price.
+    """
     keys = request.keys
     stated = listed_of(request, "order_type", ORDER_TYPES)
     if request.type in NEW_TYPES:
@@ -53,6 +56,8 @@ def order_type_of(request: Request) -> int:
         return int(NEW_TYPES[request.type])
     if stated is not None:
         return stated
+    if "budget" in keys:
+        return int(OrderType.BUDGET)
     return int(OrderType.LIMIT if "price" in keys else OrderType.MARKET)
 
 
@@ -75,11 +80,12 @@ def new_options(request: Request) -> None:
             request.refuse(RejectCode.BAD_COMBINATION, "slide is an option of post_only orders")
         flags |= CommandFlag.SLIDE | CommandFlag.POST_ONLY
     words[C_FLAGS] = flags | stop_options(request)
+    budget_options(request)
     if words[C_ORDER_TYPE] in PRICED and "price" not in keys:
         request.refuse(RejectCode.BAD_FIELD, "price is missing")
     if words[C_TIF] == TimeInForce.GTD and "expire_time" not in keys:
         request.refuse(RejectCode.BAD_FIELD, "expire_time is missing: a gtd order names its end")
-    for text in (*_misfits(request), *stop_misfits(request)):
+    for text in (*_misfits(request), *stop_misfits(request), *budget_misfits(request)):
         request.refuse(RejectCode.BAD_COMBINATION, text)
 
 

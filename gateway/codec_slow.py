@@ -16,6 +16,7 @@ from engine.records import (
     RejectCode,
     pack_name,
 )  # fmt: skip
+from gateway.codec_budget import states_quantity
 from gateway.codec_fields import (
     INT64_MAX,
     LEG_KEYS,
@@ -202,7 +203,7 @@ def _price_qty(request: Request, context: Context, name: str | None) -> None:
                 request.words[word] = 1
         for key, word in _QUANTITIES:
             request.words[word] = 1 if key in request.keys else 0
-        request.words[C_QTY] = 1
+        request.words[C_QTY] = int("budget" not in request.keys or "qty" in request.keys)
     quantities_check(request)
 
 
@@ -226,12 +227,13 @@ def _route(request: Request, context: Context, *, everywhere: bool) -> None:
 # ------------------------------------------------------------------------------ one kind of request
 def _build_new(request: Request, context: Context) -> None:
     keys, words = request.keys, request.words
-    for key in ("symbol", "side", "qty"):
-        if key not in keys:
-            request.refuse(RejectCode.BAD_FIELD, f"{key} is missing")
     words[C_KIND] = CommandKind.NEW
     words[C_SIDE] = listed_of(request, "side", SIDES) or 0
     new_options(request)
+    needed = ("symbol", "side", "qty") if states_quantity(request) else ("symbol", "side")
+    for key in needed:
+        if key not in keys:
+            request.refuse(RejectCode.BAD_FIELD, f"{key} is missing")
     words[C_TAG] = integer_of(request, "tag", 0, TAG_MAX, RejectCode.OUT_OF_RANGE) or 0
     _price_qty(request, context, _symbol(request, context))
     _route(request, context, everywhere=False)

@@ -54,6 +54,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "activation": ("activation",),
     "distance": ("distance",),
     "distance_bps": ("distance_bps",),
+    "budget": ("budget",),
     "stp": ("stp",),
     "expire_time": ("expire_time",),
     "bid": ("bid", "bid_price"),
@@ -101,6 +102,7 @@ STOP, STOP_LIMIT, TAKE_PROFIT, TAKE_PROFIT_LIMIT, TRAILING_STOP, TRAILING_STOP_L
 PEG_PRIMARY, PEG_MARKET, PEG_MID = 23, 24, 25
 QUOTE = 26
 OCO, OTO, OTOCO = 27, 28, 29
+BUDGET = 30
 TYPES = {
     "new": NEW, "limit": LIMIT, "market": MARKET, "market_to_limit": MARKET_TO_LIMIT,
     "cancel": CANCEL, "replace": REPLACE,
@@ -113,6 +115,7 @@ TYPES = {
     "trailing_stop": TRAILING_STOP, "trailing_stop_limit": TRAILING_STOP_LIMIT,
     "peg_primary": PEG_PRIMARY, "peg_market": PEG_MARKET, "peg_mid": PEG_MID,
     "oco": OCO, "oto": OTO, "otoco": OTOCO,
+    "budget": BUDGET,
 }  # fmt: skip
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 NEW_TYPES = {
@@ -122,6 +125,7 @@ NEW_TYPES = {
     TRAILING_STOP: OrderType.TRAILING_STOP, TRAILING_STOP_LIMIT: OrderType.TRAILING_STOP_LIMIT,
     PEG_PRIMARY: OrderType.PEG_PRIMARY, PEG_MARKET: OrderType.PEG_MARKET,
     PEG_MID: OrderType.PEG_MID,
+    BUDGET: OrderType.BUDGET,
 }  # fmt: skip
 NEW_KINDS = frozenset({NEW, *NEW_TYPES})
 LISTS = frozenset({OCO, OTO, OTOCO})  # several new orders in one request

@@ -364,6 +364,8 @@ class SessionTable:
         """The session whose SESSION_OPEN or SESSION_KEEP a shard rejected with this event, if it is
         one of ours.
         """
+        if event["client_order_id"]:
+            return None  # a command of somebody else, with the same number in another ring
         key = shard, int(event["receipt_producer_seq"])
         session = self.opening.pop(key, None) or self.shown.pop(key, None)
         if session is None or session.stage is Stage.CLOSED:

@@ -81,6 +81,7 @@ def _options(rng: random.Random, replace: bool) -> list[tuple[str, str]]:
         known += [(key, truth) for key in ("hidden", "slide", "protected")]
         stp = rng.choice(("none", "expire_taker", "Expire_Maker", "decrement", "default"))
         known.append(("stp", f'"{stp}"'))
+        known.append(("budget", rng.choice(("12", '"100.55"', "0", '"1e-10"', "5e9"))))
     return rng.sample(known, rng.choice((1, 1, 2)))
 
 
@@ -94,9 +95,9 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
     kind = rng.choices(
         (
             *("new", "limit", "market", "market_to_limit", "cancel", "replace"),
-            *("mass_cancel", "order", "quote"),
+            *("mass_cancel", "order", "quote", "budget"),
         ),
-        (30, 6, 5, 1, 12, 8, 1, 1, 2),
+        (30, 6, 5, 1, 12, 8, 1, 1, 2, 1),
     )[0]
     pairs = [("type", f'"{_case(rng, kind)}"')] if kind != "new" or rng.random() < 0.5 else []
     symbol = SYMBOLS[min(int(rng.expovariate(1.0)), len(SYMBOLS) - 1)]
@@ -131,6 +132,10 @@ def fields(rng: random.Random, number: int, text_ids: bool = False) -> list[tupl
             pairs.append(
                 ("order_type", rng.choice(('"limit"', '"Market"', '"stop"', '"market_to_limit"')))
             )
+    if kind == "budget":
+        pairs += [("side", '"buy"'), ("Budget", _number(rng))]
+        if rng.random() < 0.3:
+            pairs += [("tif", '"fok"'), (rng.choice(_QTY), str(rng.randint(1, 900)))]
     if kind == "quote":
         sides = [(key, _number(rng)) for key in ("bid", "bid_qty", "ask", "ask_qty")]
         pairs += rng.sample(sides, rng.choice((0, 2, 3, 4, 4)))

@@ -179,6 +179,8 @@ def _fields_of(kind: Any, prefix: str) -> list[tuple[str, ...]]:
                 if dataclasses.is_dataclass(made)
                 else []
             )
+        elif isinstance(default, tuple) and field.type == "tuple[str, ...]":
+            rows.append((f"`{prefix}{field.name}`", "[]"))
         elif isinstance(default, tuple):
             made = type(default[0]) if default else Protection
             rows += _fields_of(made, f"{prefix}{field.name}[].")

@@ -143,6 +143,8 @@ def _plain(
     changed = command | PRIVATE
     changed["flags"] &= ~int(CommandFlag.TEXT_ID | CommandFlag.BY_TAG | CommandFlag.BY_SESSION)
     account = command["account"]
+    if kind == CommandKind.SET_LIMITS and not 1 <= account <= ACCOUNTS:
+        return None
     if kind in (CommandKind.SET_RULE, CommandKind.SET_PHASE, CommandKind.SET_LIMITS):
         changed |= {"session": 0, "logon": 0}
     elif kind == CommandKind.TIME:

@@ -159,11 +159,13 @@ class Watcher:
         if kind == CommandKind.QUOTE:
             self.arriving = [{"quote", "day, gtd"}] * 2
         elif kind == CommandKind.NEW:
-            legs = self.legs.setdefault(command["session"], [])
+            legs = self.legs.pop(command["session"], []) if command["decision_code"] else []
             legs.append(options_of(command))
-            if not command["flags"] & CommandFlag.LIST:
-                self.arriving = self.legs.pop(command["session"])
-                met = met.union(*self.arriving)
+            if command["flags"] & CommandFlag.LIST:
+                self.legs[command["session"]] = legs
+            else:
+                self.arriving = legs
+                met = met.union(*legs)
         elif kind == CommandKind.REPLACE:
             self.changes = options_of(command)
             met |= self.changes
@@ -172,7 +174,7 @@ class Watcher:
     def _told(self, event: Event) -> set[str]:
         kind, order_id, symbol = event["kind"], event["order_id"], event["symbol_id"]
         if kind == EventKind.ACCEPTED:
-            self.orders[order_id] = self.arriving.pop(0)
+            self.orders[order_id] = self.arriving.pop(0) if self.arriving else set()
         elif kind == EventKind.REPLACED and self.changes:
             self.orders[order_id] = self.orders.get(order_id, set()) | self.changes
         elif kind == EventKind.PHASE:

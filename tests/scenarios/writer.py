@@ -5,6 +5,7 @@ Cold; used by tests only. Words where the language has them, `with field=value` 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Protocol
 
 from engine.records import (
@@ -35,6 +36,7 @@ VERBS = {
     CommandKind.QUOTE: ("quote", "quote"),
 }
 TYPE_WORDS = {v["order_type"]: word for word, v in STYLES.items() if "order_type" in v}
+LIST_WORDS = {v["decision_code"]: word for word, v in STYLES.items() if "decision_code" in v}
 TIF_WORDS = {v["tif"]: word for word, v in STYLES.items() if "tif" in v}
 FLAG_OPTIONS = {
     CommandFlag.POST_ONLY: "post-only",
@@ -42,6 +44,7 @@ FLAG_OPTIONS = {
     CommandFlag.PROTECTED: "protected",
     CommandFlag.TRIGGER_BEST: "on-best",
     CommandFlag.DISTANCE_BPS: "bps",
+    CommandFlag.LIST: "more",
 }
 SHOWN = {EventKind.BOOKED, EventKind.REFRESHED, EventKind.PREVENTED}
 
@@ -67,13 +70,24 @@ class Writer:
         """The whole story, a line for each command."""
         lines = [f"\n=== {title}", *self.settings.splitlines()]
         for number, (step, told) in enumerate(zip(steps.values(), events, strict=True), 1):
-            taken = [e["order_id"] for e in told if e["kind"] == EventKind.ACCEPTED]
             text = self._command(step.command | self._named(step, told))
-            if taken and step.command["kind"] == CommandKind.NEW:
-                self.names[taken[-1]] = f"o{number}"
-                text += f" as o{number}"
+            accepted = [e for e in told if e["kind"] == EventKind.ACCEPTED]
+            label = self._label(number, accepted, step.command["kind"] == CommandKind.QUOTE)
+            text += f" as {label}" if label else ""
             lines += _folded(text, [self._event(event) for event in told])
         return "\n".join(lines) + "\n"
+
+    def _label(self, number: int, accepted: list[Event], quoted: bool) -> str:
+        # Names what the command brought: one order, the two of a quote, or the legs of a list.
+        if not accepted:
+            return ""
+        if quoted:
+            self.names |= {e["order_id"]: f"q{number}{'ba'[e['side']]}" for e in accepted}
+            return f"q{number}"
+        legs = "" if len(accepted) == 1 else "abc"
+        names = [f"o{number}{legs[n : n + 1]}" for n in range(len(accepted))]
+        self.names |= dict(zip((e["order_id"] for e in accepted), names, strict=True))
+        return ",".join(names)
 
     def _named(self, step: Written, told: list[Event]) -> Command:
         ids = [e["order_id"] for e in told if e["order_id"]]
@@ -86,6 +100,9 @@ class Writer:
             return self._rule(c)
         if kind == CommandKind.SET_PHASE:
             return f"admin phase {Phase(c['order_type']).name.lower()}"
+        if kind == CommandKind.SET_LIMITS:
+            who = "ABCDEFGH"[c["account"] - 1]
+            return f"admin protect {who} {c['qty']} within {c['amount']}"
         if kind == CommandKind.TIME:
             return f"admin time {c['in_ts']}"
         words = ["ABCDEFGH"[c["account"] - 1], VERBS[kind][c["side"] % 2]]
@@ -93,8 +110,9 @@ class Writer:
             counter = c["order_id"] >> SLOT_BITS
             words.append(self.names.get(c["order_id"], f"order:{counter}"))
         if kind == CommandKind.QUOTE:
-            rest = {name: c[name] for name in ("px", "qty", "px2", "qty2")}
-            return " ".join([*words, *_raw(rest | {"symbol_id": 1})])
+            words += [f"bid={c['qty']}@{c['px']}"] if c["qty"] or c["px"] else []
+            words += [f"ask={c['qty2']}@{c['px2']}"] if c["qty2"] or c["px2"] else []
+            return " ".join(words)
         if kind == CommandKind.REPLACE and (c["qty"] or c["px"]):
             words.append("to")
         if c["qty"] or c["px"]:
@@ -114,7 +132,7 @@ class Writer:
     def _options(self, c: Command) -> list[str]:
         words, flags, rest = [], c["flags"], {}
         if c["kind"] == CommandKind.NEW and c["order_type"] == OrderType.BUDGET:
-            rest |= {"order_type": c["order_type"], "amount": c["amount"]}
+            words.append(f"budget={Decimal(c['amount']).scaleb(-9).normalize():f}")
         elif c["order_type"] in TYPE_WORDS:
             words.append(TYPE_WORDS[c["order_type"]])
         elif c["order_type"] != OrderType.LIMIT:
@@ -138,10 +156,7 @@ class Writer:
             words += [f"{word}={c[name]}"] if c[name] else []
         words += [f"distance={c['qty2']}"] if c["qty2"] else []
         words += [f"stp={SelfTrade(c['stp']).name.lower()}"] if c["stp"] else []
-        for name in ("decision_code", "side"):
-            rest |= {name: c[name]} if c["kind"] == CommandKind.NEW and c[name] > 1 else {}
-        if c["kind"] == CommandKind.NEW and c["decision_code"] == 1:
-            rest["decision_code"] = 1
+        words += [LIST_WORDS[c["decision_code"]]] if c["decision_code"] in LIST_WORDS else []
         if c["kind"] == CommandKind.REPLACE:
             rest |= {"order_type": 0} if c["order_type"] else {}
         return words + _raw(rest)

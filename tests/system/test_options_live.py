@@ -131,6 +131,19 @@ def test_stop_waits_for_its_price(alice: Client, bob: Client) -> None:
     alice.cancel(stop)
 
 
+def test_budget_buys_what_it_is_worth(alice: Client, bob: Client) -> None:
+    for price in ("12.50", "12.60"):
+        alice.limit("GOLD", "sell", 2, price)
+    order = bob.market("GOLD", "buy", budget="38.00")
+    assert (order.type, order.status, order.filled) == ("budget", "filled", 3)
+    assert order.cost == Decimal("37.60")
+    with pytest.raises(ExchangeError, match="BUDGET"):
+        bob.place("GOLD", "buy", 1, budget="12.59", tif="fok")
+    terminal = Terminal(bob, colour=False)
+    assert "fill" in "".join(terminal.do("buy GOLD budget=20"))
+    alice.mass_cancel()
+
+
 def test_quote_is_entered_changed_filled_and_pulled(alice: Client, bob: Client) -> None:
     quote = alice.quote("GOLD", "12.40", 5, "12.60", 5)
     assert quote.bid is not None

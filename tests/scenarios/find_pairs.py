@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config import Instrument, ShardLimits
-from engine.records import CommandFlag, CommandKind, EventKind, pack_name
+from engine.records import CommandFlag, CommandKind, EventKind, RejectCode, pack_name
 from tests.engine.test_scenarios import DEFAULT_SIZES, TEMPLATE
 from tests.model import desk_model
 from tests.model.checks_model import BLANK_COMMAND
@@ -46,7 +46,6 @@ KEPT = {
     CommandKind.SET_RULE,
     CommandKind.SET_PHASE,
     CommandKind.SET_LIMITS,
-    CommandKind.SESSION_CLOSE,
     CommandKind.TIME,
 }
 PRIVATE = {
@@ -58,7 +57,6 @@ PRIVATE = {
     "logon": 1,
     "symbol_id": 0,
     "symbol": pack_name("ABC"),
-    "in_ts": 0,
 }
 
 
@@ -75,6 +73,7 @@ class Step:
 class Play:
     """A sequence as the model played it."""
 
+    commands: list[Command]
     events: list[list[Event]]
     met: list[set[Pair]]
 
@@ -85,17 +84,31 @@ def play(world: World, steps: dict[int, Step]) -> Play:
     for command in desk_model.startup((INSTRUMENT,), world.accounts):
         watcher.watch(command, model.apply(command))
     ids: dict[int, list[int]] = {}
-    done = Play([], [])
+    logons = [1] * (ACCOUNTS + 1)
+    done = Play([], [], [])
     for number, step in steps.items():
-        command = dict(step.command)
+        command = _logged(step.command, logons)
         if step.target >= 0:
-            command["order_id"] = ids.get(step.target, [])[step.leg : step.leg + 1]
-            command["order_id"] = command["order_id"][0] if command["order_id"] else 0
+            named = ids.get(step.target, [])[step.leg : step.leg + 1]
+            if not named:
+                return Play([], [], [set()])  # the order it names was not accepted: no story
+            command["order_id"] = named[0]
         events = model.apply(command)
         ids[number] = [e["order_id"] for e in events if e["kind"] == EventKind.ACCEPTED]
+        done.commands.append(command)
         done.events.append(events)
         done.met.append(watcher.watch(command, events))
     return done
+
+
+def _logged(command: Command, logons: list[int]) -> Command:
+    # The command with the logon number its session has by now.
+    account = command["account"]
+    opens = command["kind"] == CommandKind.SESSION_OPEN
+    if command["session"] or opens:
+        logons[account] += opens
+        return command | {"logon": logons[account]}
+    return dict(command)
 
 
 def _model(world: World) -> ExchangeModel:
@@ -104,7 +117,7 @@ def _model(world: World) -> ExchangeModel:
     )
 
 
-def draw(seed: int) -> tuple[World, dict[int, Step], list[set[Pair]]]:
+def draw(seed: int, *, timed: bool) -> tuple[World, dict[int, Step], list[set[Pair]]]:
     """A world, the commands of a random flow in it, and what met in each."""
     rng = random.Random(seed)
     sizes = DEFAULT_SIZES | {"slice_events": rng.choice((1000, 1000, 1000, 4))}
@@ -117,23 +130,45 @@ def draw(seed: int) -> tuple[World, dict[int, Step], list[set[Pair]]]:
     flow = FullFlow(seed, world, model, DRAWN)
     makers: dict[int, tuple[int, int]] = {}  # order -> step, leg
     steps: dict[int, Step] = {}
-    met = []
+    met: list[set[Pair]] = []
+    logons = [1] * (ACCOUNTS + 1)
     while len(steps) < LENGTH:
-        command = flow.next()
-        step = _plain(model, flow, command, makers)
+        step = (
+            _session(rng)
+            if rng.random() < 0.06
+            else _plain(model, flow, flow.next(), makers, timed)
+        )
         if step is None:
             continue
+        step = Step(_logged(step.command, logons), step.target, step.leg)
         number = len(steps)
-        steps[number] = step
         events = model.apply(step.command)
+        if any(event["code"] == RejectCode.BAD_FIELD for event in events):
+            continue  # nonsense that has no words
+        steps[number] = step
         taken = [e["order_id"] for e in events if e["kind"] == EventKind.ACCEPTED]
         makers |= {order_id: (number, leg) for leg, order_id in enumerate(taken)}
         met.append(watcher.watch(step.command, events))
     return world, steps, met
 
 
+def _session(rng: random.Random) -> Step:
+    # Somebody comes whose orders shall go with him, or goes.
+    account = rng.randint(1, ACCOUNTS)
+    kind = rng.choice((CommandKind.SESSION_OPEN, CommandKind.SESSION_CLOSE))
+    fields = {"kind": int(kind), "account": account, "session": account, "producer": SUPERVISOR}
+    if kind == CommandKind.SESSION_OPEN:
+        fields |= {"flags": int(CommandFlag.CANCEL_ALL_ON_CLOSE), "text": b"local"}
+        fields["session"] = 0
+    return Step(BLANK_COMMAND | fields)
+
+
 def _plain(
-    model: ExchangeModel, flow: FullFlow, command: Command, makers: dict[int, tuple[int, int]]
+    model: ExchangeModel,
+    flow: FullFlow,
+    command: Command,
+    makers: dict[int, tuple[int, int]],
+    timed: bool,
 ) -> Step | None:
     # The command without what a story need not have: client ids, tags, sessions of its own.
     kind = command["kind"]
@@ -141,6 +176,8 @@ def _plain(
         return None
     target = flow._named(command) if kind in (CommandKind.CANCEL, CommandKind.REPLACE) else 0
     changed = command | PRIVATE
+    if not timed:
+        changed["in_ts"] = 0
     changed["flags"] &= ~int(CommandFlag.TEXT_ID | CommandFlag.BY_TAG | CommandFlag.BY_SESSION)
     account = command["account"]
     if kind == CommandKind.SET_LIMITS and not 1 <= account <= ACCOUNTS:
@@ -182,11 +219,13 @@ def shrink(world: World, steps: dict[int, Step], pair: Pair) -> dict[int, Step]:
     return steps
 
 
-def shortest(seeds: range, known: set[Pair]) -> dict[Pair, tuple[World, dict[int, Step]]]:
+def shortest(
+    seeds: range, known: set[Pair], *, timed: bool
+) -> dict[Pair, tuple[World, dict[int, Step]]]:
     """For each pair not known the flow in which it meets first."""
     found: dict[Pair, tuple[World, dict[int, Step]]] = {}
     for seed in seeds:
-        world, steps, met = draw(seed)
+        world, steps, met = draw(seed, timed=timed)
         for number, pairs in enumerate(met):
             for pair in pairs - known:
                 if pair not in found or len(found[pair][1]) > number + 1:
@@ -202,21 +241,24 @@ def stories(found: dict[Pair, tuple[World, dict[int, Step]]], known: set[Pair]) 
             continue
         short = shrink(world, steps, pair)
         done = play(world, short)
+        if pair not in done.met[-1]:
+            continue  # it met by what a story leaves out
         known |= set().union(*done.met)
         sys.stderr.write(f"\r{pair[0]} x {pair[1]}: {len(short)} commands        ")
         terms = "instrument ABC max=100 rules=full protection=2"
         if world.limits.slice_events < 1000:
             terms = f"exchange slice={world.limits.slice_events}\n{terms}"
-        yield Writer(terms).story(f"{pair[0]} and {pair[1]}", short, done.events)
+        yield Writer(terms).story(f"{pair[0]} and {pair[1]}", done.commands, done.events)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=400)
+    parser.add_argument("--timed", action="store_true", help="commands have times of their own")
     given = parser.parse_args()
     old = FOUND.read_text(encoding="utf-8") if FOUND.exists() else HEAD
     known = set(met_in_scenarios())
-    found = shortest(range(given.seeds), known)
+    found = shortest(range(given.seeds), known, timed=given.timed)
     texts = list(stories(found, known))
     FOUND.write_text(old + "".join(texts), encoding="utf-8")
     sys.stderr.write(f"\n{len(texts)} stories for {len(found)} pairs\n")

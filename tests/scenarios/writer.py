@@ -6,7 +6,7 @@ Cold; used by tests only. Words where the language has them, `with field=value` 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from engine.records import (
     SLOT_BITS,
@@ -32,6 +32,7 @@ VERBS = {
     CommandKind.CANCEL: ("cancel", "cancel"),
     CommandKind.REPLACE: ("replace", "replace"),
     CommandKind.MASS_CANCEL: ("mass-cancel", "mass-cancel"),
+    CommandKind.SESSION_OPEN: ("logon", "logon"),
     CommandKind.SESSION_CLOSE: ("logoff", "logoff"),
     CommandKind.QUOTE: ("quote", "quote"),
 }
@@ -49,16 +50,6 @@ FLAG_OPTIONS = {
 SHOWN = {EventKind.BOOKED, EventKind.REFRESHED, EventKind.PREVENTED}
 
 
-class Written(Protocol):
-    """A command, and the step whose order it names."""
-
-    @property
-    def command(self) -> Command: ...
-
-    @property
-    def target(self) -> int: ...
-
-
 class Writer:
     """Writes one story."""
 
@@ -66,13 +57,16 @@ class Writer:
         self.settings = settings
         self.names: dict[int, str] = {}  # order -> name
 
-    def story(self, title: str, steps: dict[int, Written], events: list[list[Event]]) -> str:
+    def story(self, title: str, commands: list[Command], events: list[list[Event]]) -> str:
         """The whole story, a line for each command."""
         lines = [f"\n=== {title}", *self.settings.splitlines()]
-        for number, (step, told) in enumerate(zip(steps.values(), events, strict=True), 1):
-            text = self._command(step.command | self._named(step, told))
+        for number, (command, told) in enumerate(zip(commands, events, strict=True), 1):
+            text = self._command(command)
+            if command["in_ts"] and command["kind"] != CommandKind.TIME:
+                text += f" in_ts={command['in_ts']}" if "with" in text else ""
+                text += f" with in_ts={command['in_ts']}" if "with" not in text else ""
             accepted = [e for e in told if e["kind"] == EventKind.ACCEPTED]
-            label = self._label(number, accepted, step.command["kind"] == CommandKind.QUOTE)
+            label = self._label(number, accepted, command["kind"] == CommandKind.QUOTE)
             text += f" as {label}" if label else ""
             lines += _folded(text, [self._event(event) for event in told])
         return "\n".join(lines) + "\n"
@@ -88,10 +82,6 @@ class Writer:
         names = [f"o{number}{legs[n : n + 1]}" for n in range(len(accepted))]
         self.names |= dict(zip((e["order_id"] for e in accepted), names, strict=True))
         return ",".join(names)
-
-    def _named(self, step: Written, told: list[Event]) -> Command:
-        ids = [e["order_id"] for e in told if e["order_id"]]
-        return {"order_id": ids[0]} if step.target >= 0 and ids else {}
 
     # ------------------------------------------------------------------------------- commands
     def _command(self, c: Command) -> str:
@@ -109,6 +99,8 @@ class Writer:
         if kind in (CommandKind.CANCEL, CommandKind.REPLACE):
             counter = c["order_id"] >> SLOT_BITS
             words.append(self.names.get(c["order_id"], f"order:{counter}"))
+        if kind == CommandKind.SESSION_OPEN:
+            return " ".join([*words, "cancel-all"])
         if kind == CommandKind.QUOTE:
             words += [f"bid={c['qty']}@{c['px']}"] if c["qty"] or c["px"] else []
             words += [f"ask={c['qty2']}@{c['px2']}"] if c["qty2"] or c["px2"] else []
@@ -131,7 +123,9 @@ class Writer:
 
     def _options(self, c: Command) -> list[str]:
         words, flags, rest = [], c["flags"], {}
-        if c["kind"] == CommandKind.NEW and c["order_type"] == OrderType.BUDGET:
+        if c["kind"] != CommandKind.NEW:
+            rest |= {"order_type": c["order_type"]} if c["order_type"] else {}
+        elif c["order_type"] == OrderType.BUDGET:
             words.append(f"budget={Decimal(c['amount']).scaleb(-9).normalize():f}")
         elif c["order_type"] in TYPE_WORDS:
             words.append(TYPE_WORDS[c["order_type"]])
@@ -157,8 +151,6 @@ class Writer:
         words += [f"distance={c['qty2']}"] if c["qty2"] else []
         words += [f"stp={SelfTrade(c['stp']).name.lower()}"] if c["stp"] else []
         words += [LIST_WORDS[c["decision_code"]]] if c["decision_code"] in LIST_WORDS else []
-        if c["kind"] == CommandKind.REPLACE:
-            rest |= {"order_type": 0} if c["order_type"] else {}
         return words + _raw(rest)
 
     # --------------------------------------------------------------------------------- events

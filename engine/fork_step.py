@@ -183,7 +183,8 @@ def fork_run(s, j, f, start):
         else:
             c = f.records[index]
             slice_old = loops_own(c, CommandKind.CONTINUE)
-            if (slice_old and not working) or loops_own(c, CommandKind.ACTIVATE):
+            leg_old = loops_own(c, CommandKind.ACTIVATE) and c["order_id"] != 0
+            if (slice_old and not working) or leg_old:
                 index += 1
                 continue
             if slice_old or not working or not work_concerns(s, c):

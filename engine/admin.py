@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import Config, Instrument
-from engine.records import COMMAND, CommandKind, pack_name
+from engine.records import COMMAND, AccountLimit, CommandKind, KillAction, pack_name
 from engine.sharding import shard_of_symbol
 
 PRODUCER_LOOP, PRODUCER_SUPERVISOR = 0, 1
@@ -59,6 +59,24 @@ def list_rules(instrument: Instrument) -> list[np.ndarray]:
         )
         for rule, value in instrument.rule_values
     ]
+
+
+def kill_switch(account: int, action: KillAction, session: str = "") -> np.ndarray:
+    """KILL_SWITCH of an account, or of one of its sessions."""
+    record = admin_record(CommandKind.KILL_SWITCH, account=account, order_type=action)
+    record["text"][0, : len(session)] = np.frombuffer(session.encode("ascii"), np.uint8)
+    return record
+
+
+def account_limit(account: int, symbol: str, limit: AccountLimit, value: int) -> np.ndarray:
+    """SET_LIMITS: one limit of an account on an instrument; 0 takes it away."""
+    return admin_record(
+        CommandKind.SET_LIMITS,
+        account=account,
+        symbol=pack_name(symbol),
+        order_type=limit,
+        amount=value,
+    )
 
 
 def set_limits(

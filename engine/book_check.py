@@ -47,6 +47,7 @@ from engine.book_state import (
     sides,
 )
 from engine.jit import kernel
+from engine.limit_check import limit_faults, limit_words
 from engine.link_check import leg_slots, link_columns, link_faults
 from engine.pegs_check import peg_column, peg_faults, peg_slots
 from engine.pending_check import stop_columns, stop_faults, stop_slots, waiting_slots
@@ -138,6 +139,7 @@ def state_digest(state: ShardState) -> str:
         parts += [_digest_orders(state, slots, full=full) for slots in sides]
         if full:
             parts += [part(state, symbol, np.concatenate(sides)) for part in _DIGEST_PARTS]
+    parts.append(limit_words(state))
     data = np.concatenate(parts).astype("<i8").tobytes() if parts else b""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -311,6 +313,8 @@ def check_state(state: ShardState) -> None:
     )
     _require(levels == int(state.hdr[LEVELS_USED]), "I9", "levels in trees and levels used differ")
     _check_pool("nodes", state.free_nodes, int(state.hdr[NODES_FREE]), nodes)
+    faults = limit_faults(state)
+    _require(not faults, "I9 limits of accounts", f"{faults[:3]}")
     faults = quoter_faults(state, live)
     _require(not faults, "I9 quotes", f"{faults[:3]}")
     _check_ids(state, live)

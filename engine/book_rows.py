@@ -36,6 +36,7 @@ ORDER_INDEXED = 8  # its integer client id is in `ids`
 ORDER_FULL = 16  # of an instrument with the full rules: it has a row in `more`
 ORDER_HIDDEN = 32
 ORDER_SLIDE = 64
+ORDER_COUNTED = 128  # its account has limits: it has a row in `counted`
 
 # What an order of the full rules has beside ORDER; in the same slot.
 MORE = np.dtype(
@@ -260,7 +261,39 @@ SESSION = np.dtype(
     ],
     align=True,
 )
+# Beside the flags of its SESSION_OPEN a session carries what there is to know of every order, so
+# that one word tells it: whether it is blocked, or its account is, and whether that has limits.
+SESSION_FLAGS = 0xFFFF
+SESSION_KILLED = 1 << 16
+SESSION_ACCOUNT_KILLED = 1 << 17
+SESSION_LIMITED = 1 << 18
+LIMITED_SHIFT = 11  # from there to ORDER_COUNTED
 ACCOUNT = np.dtype([("account_seq", "<i8"), ("open", "<i8")], align=True)
+ACCOUNT_OPEN, ACCOUNT_KILLED = 1, 2  # bits of `open`
+# Limits of an account on an instrument, and what they are measured against
+# (engine/account_limits.py). A free row is all zeros; row 0 is nobody's.
+LIMIT = np.dtype(
+    [
+        ("limit", "<i8", (8,)),  # by AccountLimit, 0: none
+        ("position", "<i8"),  # lots bought less lots sold since there are limits
+        ("open_qty", "<i8", (2,)),  # lots of live orders, by side
+        ("open_orders", "<i8"),
+        ("account", "<i4"),  # 0: the row is free
+        ("symbol", "<i4"),
+        ("next", "<i4"),  # row of the account's next instrument, 0: none
+        ("reserved", "<i4"),
+        ("reserved2", "<i8", (2,)),
+    ],
+    align=True,
+)
+# What is counted of an order with ORDER_COUNTED.
+COUNTED = np.dtype(
+    [
+        ("row", "<i4"),  # in `limit_rows`, 0: none on this instrument
+        ("open", "<i4"),  # lots of it that are in open_qty
+    ],
+    align=True,
+)
 # Who quotes an instrument, or is protected there (engine/quoters.py): the live sides of the quote,
 # and what was filled on it lately. Row 0 stays empty.
 QUOTE_PARTS = 64  # of the clock, of which one more than a window has
@@ -299,3 +332,5 @@ assert (ORDER.itemsize, LEVEL.itemsize, SIDE.itemsize, SYMBOL.itemsize, SESSION.
     128,
     64,
 )
+assert LIMIT.itemsize == 128
+assert SESSION_LIMITED >> LIMITED_SHIFT == ORDER_COUNTED

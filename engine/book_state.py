@@ -19,9 +19,11 @@ from engine.book_rows import (
     ACCOUNT,
     ASIDE,
     CALL,
+    COUNTED,
     DARK,
     LEGS_MAX,
     LEVEL,
+    LIMIT,
     LINK,
     LIST,
     MORE,
@@ -124,6 +126,7 @@ ACTIVATE_FIRST = 73  # place of the first of them
 BEGIN_FIRST = 74  # orders of a list that enter one after the other (engine/full_begin.py), 0: none
 BEGIN_SECOND = 75
 RESIZE_TOTAL = 76  # total that the sibling of WORK_ORDER takes behind its run, 0: it keeps its own
+ADMIN_SEQ = 77  # of the newest administrative command that was numbered (engine/admin_log.py)
 HDR_WORDS = 80
 REJECT_CODES = 1000
 GONE_WORDS = 16
@@ -141,6 +144,7 @@ ARRAYS: dict[str, np.dtype] = {
     "owner": _I4,  # account of each live order slot, 0 when free: what a mass cancel scans
     "order_text": _I4,  # row in texts (valid with ORDER_TEXT)
     "order_tag": _I8,  # (valid with ORDER_TAG)
+    "counted": COUNTED,  # (valid with ORDER_COUNTED)
     "more": MORE,
     "aside": ASIDE,
     "pending": PENDING,
@@ -167,6 +171,8 @@ ARRAYS: dict[str, np.dtype] = {
     "names": _U8,
     "sessions": SESSION,
     "accounts": ACCOUNT,
+    "account_limits": _I4,  # by account: its first row in `limit_rows`, 0: none
+    "limit_rows": LIMIT,
     "quoters": QUOTER,
     "quoter_index": _I4,  # hash table of (symbol, account): row in `quoters`, 0: empty
     "ids": _U8,
@@ -197,6 +203,9 @@ links, lists, legs, activations = (_views[n] for n in ("links", "lists", "legs",
 rules, settling = (_views[n] for n in ("rules", "settling"))
 aside, calls = (_views[n] for n in ("aside", "calls"))
 sessions, accounts, texts = (_views[n] for n in ("sessions", "accounts", "texts"))
+counted, account_limits, limit_rows = (
+    _views[n] for n in ("counted", "account_limits", "limit_rows")
+)
 quoters, quoter_index = (_views[n] for n in ("quoters", "quoter_index"))
 ids, gone, look = (_views[n] for n in ("ids", "gone", "look"))
 text_index, scratch, dirty = (_views[n] for n in ("text_index", "scratch", "dirty"))
@@ -256,6 +265,7 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "owner": orders,
         "order_text": orders,
         "order_tag": orders,
+        "counted": orders,
         "more": orders,
         "aside": orders,
         "pending": orders,
@@ -282,6 +292,8 @@ def state_layout(limits: ShardLimits) -> list[tuple[str, np.dtype, int]]:
         "names": symbols,
         "sessions": limits.sessions_max + 1,
         "accounts": limits.accounts_max,
+        "account_limits": limits.accounts_max,
+        "limit_rows": limits.account_limits_max + 1,
         "quoters": limits.quoters_max + 1,
         "quoter_index": _power_of_two(2 * limits.quoters_max + 2),
         "ids": max(_power_of_two(orders * 2), 4 * GONE_WORDS),

@@ -189,14 +189,14 @@ def mass_cancel_run(s, c, symbol):
 
 
 @subroutine
-def session_cancel_run(s, session, reason, day_only):
-    """Cancel every order of a session, or its DAY orders, in entry order. Its command may be
-    nobody's: TIME.
+def owned_cancel_run(s, account, session, reason, day_only):
+    """Cancel every order of an account (session 0) or of one of its sessions, or its DAY orders, in
+    entry order. Its command may be nobody's: TIME.
     """
-    account = np.int64(sessions(s)[session]["account"])
     count = np.int64(0)
     for slot in range(len(owner(s))):
-        if owner(s)[slot] == account and orders(s)[slot]["session"] == session:
+        mine = owner(s)[slot] == account
+        if mine and (session == 0 or np.int64(orders(s)[slot]["session"]) == session):
             if not day_only or orders(s)[slot]["tif"] == TimeInForce.DAY:
                 scratch(s)[count] = slot
                 count += 1
@@ -204,6 +204,13 @@ def session_cancel_run(s, session, reason, day_only):
     work_list(s, WORK_CANCELS, count, account, session)
     s[WORK_REASON] = reason
     cancels_run(s)
+
+
+@helper
+def session_cancel_run(s, session, reason, day_only):
+    """`owned_cancel_run` of a session."""
+    account = np.int64(sessions(s)[session]["account"])
+    owned_cancel_run(s, account, session, reason, day_only)
 
 
 @helper

@@ -185,6 +185,25 @@ class Algorithm(IntEnum):
     BALANCED_BATCH = 6
 
 
+class AccountLimit(IntEnum):
+    """What SET_LIMITS limits (in `order_type`); 0 of the value takes the limit away."""
+
+    PROTECTION = 0  # fills on quotes within a window
+    PROTECTION_START = 1  # the same, of a start: what is so already stays as it is
+    MAX_QTY = 2  # lots of one order
+    MAX_NOTIONAL = 3  # price times quantity of one order, ticks times lots
+    MAX_OPEN_ORDERS = 4
+    MAX_POSITION = 5  # lots, either way, as if all that is open on a side were filled
+
+
+class KillAction(IntEnum):
+    """What KILL_SWITCH does (in `order_type`)."""
+
+    RELEASE = 0
+    BLOCK = 1  # new orders, replaces and quotes are refused
+    BLOCK_AND_CANCEL = 2  # and what is live is cancelled
+
+
 class EventFlag(IntEnum):
     """Bits of EVENT.flags."""
 
@@ -236,6 +255,7 @@ class Reason(IntEnum):
     PRODUCER_RESET = 35
     INCARNATION = 36
     DEAD_MAN = 37
+    LIMITS = 38
 
 
 class Phase(IntEnum):

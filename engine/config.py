@@ -76,6 +76,7 @@ class ShardLimits:
     )
     events_per_command_max: int = 16_384
     batch_max: int = 256
+    account_limits_max: int = 4096  # (account, instrument) with limits
 
     def check(self) -> None:
         """Raise ConfigError where two limits do not fit."""
@@ -101,6 +102,7 @@ class ShardLimits:
             "max_walk",
             "slice_events",
             "batch_max",
+            "account_limits_max",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1")

@@ -8,17 +8,20 @@ supervisor's producer or the loop; those of a start may be repeated and then cha
 
 import numpy as np
 
+from engine.account_limits import account_open, step_limits
 from engine.activations import activation_first
 from engine.admin import PRODUCER_LOOP, PRODUCER_SUPERVISOR
+from engine.admission import step_kill
+from engine.book_rows import ACCOUNT_OPEN, SESSION_FLAGS
 from engine.book_state import (
     ACCOUNTS_CAPACITY,
+    ADMIN_SEQ,
     FEED_EPOCH,
     FEED_SEQ,
     IN_TS,
     INCARNATION_NUMBER,
     ORDER_COUNTER,
     PRODUCER_NUMBERS,
-    SESSIONS_CAPACITY,
     SESSIONS_USED,
     TRADING_DATE,
     accounts,
@@ -60,12 +63,14 @@ from engine.legs import list_drop
 from engine.order_due import due_now
 from engine.records import (
     SLOT_MASK,
+    AccountLimit,
     CommandFlag,
     CommandKind,
     Reason,
     RejectCode,
     RuleSet,
 )  # fmt: skip
+from engine.session_table import packed_text, session_find, session_take
 from engine.validate import (
     name_find,
     name_printable,
@@ -80,25 +85,6 @@ FEED_OPENS = ord("O")  # the letter of FEED_STATE that begins a feed session
 INCARNATION_ORDERS = 1 << 24  # more orders than can have been lost
 
 
-@helper
-def packed_text(c):
-    """First eight bytes of the record's text as a packed name."""
-    name = np.uint64(0)
-    for i in range(8):
-        name |= np.uint64(c["text"][i]) << np.uint64(8 * i)
-    return name
-
-
-@helper
-def session_find(s, account, name):
-    """Slot of (account, name); the next free one when it is new, 0 when the table is full."""
-    used = np.int64(s[SESSIONS_USED])
-    for slot in range(1, used + 1):
-        if sessions(s)[slot]["account"] == account and sessions(s)[slot]["name"] == name:
-            return np.int64(slot)
-    return used + 1 if used < s[SESSIONS_CAPACITY] else np.int64(0)
-
-
 @subroutine
 def step_session_open(s, c):
     """A logon takes the session over from any older one. Returns the reject code."""
@@ -109,8 +95,7 @@ def step_session_open(s, c):
     code = delay_code(np.int64(c["amount"]))
     if code != 0:
         return code
-    known = account > 0 and account < s[ACCOUNTS_CAPACITY] and accounts(s)[account]["open"] != 0
-    if not known or c["producer"] < PRODUCER_SUPERVISOR:
+    if not account_open(s, account) or c["producer"] < PRODUCER_SUPERVISOR:
         return np.int64(RejectCode.NOT_AUTHORISED.value)
     logon = np.int64(c["logon"])
     if logon == 0:  # the number of nobody: a session opened with it would have no owner
@@ -121,13 +106,10 @@ def step_session_open(s, c):
     row = sessions(s)[slot]
     if slot <= s[SESSIONS_USED] and logon <= row["logon"]:
         return np.int64(RejectCode.NOT_LOGGED_ON.value)
-    if slot > s[SESSIONS_USED]:
-        s[SESSIONS_USED] = slot
-        row["name"] = name
-        row["account"] = account
+    session_take(s, slot, account, name)
     row["logon"] = logon
     row["producer"] = c["producer"]
-    row["flags"] = c["flags"]
+    row["flags"] = (np.int64(row["flags"]) & ~np.int64(SESSION_FLAGS)) | np.int64(c["flags"])
     deadlines_clear(s, slot)
     list_drop(s, slot)
     row["dead_man"] = c["amount"]
@@ -260,7 +242,7 @@ def step_open_account(s, c):
     if account < 1 or account >= s[ACCOUNTS_CAPACITY]:
         return np.int64(RejectCode.OUT_OF_RANGE.value)
     if accounts(s)[account]["open"] == 0:
-        accounts(s)[account]["open"] = 1
+        accounts(s)[account]["open"] = ACCOUNT_OPEN
         emit_account_opened(s, account)
     return np.int64(0)
 
@@ -345,6 +327,20 @@ def step_rules(s, c):
 
 
 @helper
+def told_before(s, c):
+    """Whether an administrative command that the supervisor numbers was taken already: after a
+    restart it tells again all that may be missing.
+    """
+    number = np.int64(c["client_order_id"])
+    if c["kind"] < CommandKind.OPEN_ACCOUNT or number <= 0:
+        return False
+    if number <= s[ADMIN_SEQ]:
+        return True
+    s[ADMIN_SEQ] = number
+    return False
+
+
+@helper
 def step_activation(s, c):
     """ACTIVATE: the leg it names goes live if its turn has come. Returns the reject code."""
     if c["producer"] != PRODUCER_LOOP or c["order_id"] == 0:
@@ -359,7 +355,7 @@ def step_administrative(s, c):
     """Commands of the supervisor and the loop; refused from anybody else."""
     kind, symbol = np.int64(c["kind"]), np.int64(0)
     code = administrative_code(c)
-    if code != 0:
+    if code != 0 or told_before(s, c):
         pass
     elif kind == CommandKind.TIME:
         code = step_time(s, c)
@@ -375,6 +371,10 @@ def step_administrative(s, c):
         code = step_producer_reset(s, c)
     elif kind == CommandKind.INCARNATION:
         code = step_incarnation(s, c)
+    elif kind == CommandKind.KILL_SWITCH:
+        code = step_kill(s, c)
+    elif kind == CommandKind.SET_LIMITS and c["order_type"] >= AccountLimit.MAX_QTY:
+        code, symbol = step_limits(s, c)
     elif (
         kind == CommandKind.SET_RULE
         or kind == CommandKind.SET_PHASE

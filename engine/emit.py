@@ -11,6 +11,7 @@ import numpy as np
 from engine.atomics import prefetch_line
 from engine.book_rows import (
     ORDER,
+    ORDER_COUNTED,
     ORDER_FULL,
     ORDER_POST_ONLY,
     ORDER_TEXT,
@@ -41,6 +42,7 @@ from engine.book_state import (
     texts,
 )
 from engine.jit import helper, subroutine
+from engine.limit_count import count_event
 from engine.records import (
     CACHE_LINE,
     CLIENT_TEXT_BYTES,
@@ -162,11 +164,13 @@ def text_copy(source, target):
 
 @helper
 def order_marks(s, index, slot):
-    """What few orders have: flags, a text id."""
+    """What few orders have: flags, a text id, an account with limits."""
     flags = np.int64(orders(s)[slot]["flags"])
     event = events(s)[index]
     if flags & ORDER_POST_ONLY:
         event["flags"] |= EventFlag.POST_ONLY.value
+    if flags & ORDER_COUNTED:
+        count_event(s, index, slot)
     if flags & ORDER_TEXT:
         event["flags"] |= EventFlag.TEXT_ID.value
         text_copy(texts(s)[order_text(s)[slot]]["text"], event["text"])
@@ -386,6 +390,31 @@ def emit_account_opened(s, account):
     index = event_new(s, EventKind.ACCOUNT)
     events(s)[index]["reason"] = Reason.ACCOUNT_OPENED
     event_account(s, index, account, 0)
+
+
+@helper
+def emit_kill(s, c, session):
+    """ACCOUNT event of a kill switch: of an account, or of a session."""
+    index = event_new(s, EventKind.ACCOUNT)
+    event = events(s)[index]
+    event["reason"] = Reason.KILL
+    event["order_type"] = c["order_type"]
+    event["client_order_id"] = c["client_order_id"]
+    text_copy(c["text"], event["text"])
+    event_account(s, index, np.int64(c["account"]), session)
+
+
+@helper
+def emit_limits(s, c, symbol):
+    """ACCOUNT event of a limit that was set."""
+    index = event_new(s, EventKind.ACCOUNT)
+    event = events(s)[index]
+    event["reason"] = Reason.LIMITS
+    event["order_type"] = c["order_type"]
+    event["client_order_id"] = c["client_order_id"]
+    event["symbol_id"] = symbol_id_of(s, symbol)
+    event["amount"] = c["amount"]
+    event_account(s, index, np.int64(c["account"]), np.int64(0))
 
 
 @helper

@@ -1,8 +1,9 @@
 """The first page of every file the exchange keeps: what it is, of which shard, made by whom.
 
-Cold. Journal segment, event log segment and snapshot begin with the same 4096 bytes; the reader of
-a kind refuses everything else with a reason before it looks at a record. The header is written and
-synced before the file gets its name, so a bad one is damage, never the trace of a crash.
+Cold. Journal segment, event log segment, snapshot and admin.log begin with the same 4096 bytes; the
+reader of a kind refuses everything else with a reason before it looks at a record. The header is
+written and synced before the file gets its name, so a bad one is damage, never the trace of a
+crash.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from engine.records import LAYOUT_FINGERPRINT, RULES_VERSION
 
 FILE_HEADER_BYTES = 4096
 FILE_MAGIC = int.from_bytes(b"RBfile01", "little")
-KINDS = ("journal", "events", "index", "snapshot")
+KINDS = ("journal", "events", "index", "snapshot", "admin")
 _FIELDS: list[Any] = [
     ("magic", "<u8"),
     ("kind", "S8"),

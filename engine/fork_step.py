@@ -183,8 +183,9 @@ def fork_run(s, j, f, start):
         else:
             c = f.records[index]
             slice_old = loops_own(c, CommandKind.CONTINUE)
-            leg_old = loops_own(c, CommandKind.ACTIVATE) and c["order_id"] != 0
-            if (slice_old and not working) or leg_old:
+            # One that names no leg is none of the loop's: it is refused again.
+            called_old = loops_own(c, CommandKind.ACTIVATE) and c["order_id"] != 0
+            if (slice_old and not working) or called_old:
                 index += 1
                 continue
             if slice_old or not working or not work_concerns(s, c):

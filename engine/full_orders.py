@@ -12,6 +12,7 @@ from engine.book_rows import (
     ORDER_FULL,
     ORDER_HIDDEN,
     ORDER_SLIDE,
+    SESSION_LIMITED,
 )
 from engine.book_state import (
     IN_TS,
@@ -23,13 +24,14 @@ from engine.book_state import (
     more,
     orders,
     rules,
+    sessions,
     sides,
     symbols,
 )
 from engine.full_aside import park_new
 from engine.full_bands import static_code, static_limit
 from engine.full_book import full_touch
-from engine.full_budget import full_afford, full_cost_code
+from engine.full_budget import full_afford, full_cost_code, lot_price
 from engine.full_calls import joins_now
 from engine.full_emit import full_emit_accepted
 from engine.full_links import full_end, full_expire
@@ -41,6 +43,7 @@ from engine.full_phases import auction_code, phase_code
 from engine.full_rounds import level_crowded
 from engine.full_run import full_start
 from engine.jit import helper, subroutine
+from engine.limit_codes import judged_px, limit_new_code
 from engine.matching import best_crosses, order_take
 from engine.records import (
     PRICE_TICKS_MAX,
@@ -188,7 +191,7 @@ def support_code(s, c, symbol):
 
 
 @helper
-def instrument_code(s, c, symbol):
+def terms_code(s, c, symbol):
     """3xx of NEW, in order of code."""
     code = phase_code(s, c, symbol)
     if code == 0:
@@ -307,6 +310,42 @@ def more_take(s, c, slot, symbol):
     if flags & CommandFlag.SLIDE.value:
         marks |= ORDER_SLIDE
     orders(s)[slot]["flags"] |= marks
+
+
+@helper
+def limit_size(s, c, symbol, waits):
+    """What the limits of an account measure a new order by: (lots, notional). A budget's quantity
+    is what it is worth now; its notional is the budget.
+    """
+    side, qty = np.int64(c["side"]), np.int64(c["qty"])
+    if c["order_type"] == OrderType.BUDGET:
+        who = (symbol, side, np.int64(c["account"]), stp_of(s, c, symbol))
+        if c["tif"] != TimeInForce.FOK:
+            qty = full_afford(s, who, np.int64(c["amount"]))[0]
+        return qty, np.int64(c["amount"]) // lot_price(s, symbol, np.int64(1))
+    px = np.int64(c["px"])
+    if reserves(s, c, symbol):
+        px = static_limit(s, symbol, side)
+    if px == 0 and waits:
+        px = np.int64(c["px2"])
+    return qty, qty * judged_px(s, symbol, side, px)
+
+
+@subroutine
+def full_limit_code(s, c, symbol):
+    """403 to 406 of NEW, of an account that has limits."""
+    waits = is_stop(np.int64(c["order_type"]))
+    stays = waits or can_rest(c) or c["tif"] >= TimeInForce.AT_OPEN
+    return limit_new_code(s, c, symbol, limit_size(s, c, symbol, waits), stays)
+
+
+@helper
+def instrument_code(s, c, symbol):
+    """3xx and 4xx of NEW, in order of code."""
+    code = terms_code(s, c, symbol)
+    if code == 0 and np.int64(sessions(s)[np.int64(c["session"])]["flags"]) & SESSION_LIMITED:
+        code = full_limit_code(s, c, symbol)
+    return code
 
 
 @helper

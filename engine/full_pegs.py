@@ -47,6 +47,7 @@ from engine.full_replace import change_code, change_note, full_keep
 from engine.full_run import full_enter, full_start
 from engine.id_table import id_insert
 from engine.jit import helper, subroutine
+from engine.limit_codes import limit_replace_code
 from engine.matching import slice_full
 from engine.order_due import due_insert
 from engine.records import EventFlag, EventKind, OrderType, Reason, RejectCode
@@ -238,10 +239,13 @@ def peg_replace(s, c, slot):
     cap, before = np.int64(pegs(s)[slot]["cap"]), order_total(s, slot)
     px = np.int64(c["px"]) if c["px"] != 0 else cap
     total = np.int64(c["qty"]) if c["qty"] != 0 else before
+    over = total <= before - np.int64(orders(s)[slot]["leaves"])
     code = change_code(s, c, slot, total)
+    if code == 0 and not over:
+        code = limit_replace_code(s, slot, (before, before * cap), (total, total * px))
     if code != 0:
         return code
-    if total <= before - np.int64(orders(s)[slot]["leaves"]):
+    if over:
         full_cancel(s, slot, Reason.REPLACED_BELOW_FILLED)
     elif px == cap and total <= before:
         change_note(s, c, slot)

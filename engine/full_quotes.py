@@ -10,6 +10,7 @@ and its neighbours say which side is still to enter, and how the public knows it
 import numpy as np
 
 from engine.book_numba import level_find
+from engine.book_rows import SESSION_LIMITED
 from engine.book_state import (
     EVENT_MASK,
     FATAL,
@@ -33,6 +34,7 @@ from engine.book_state import (
     more,
     orders,
     quoters,
+    sessions,
     symbols,
 )
 from engine.emit import emit_continued, event_public
@@ -45,6 +47,8 @@ from engine.full_orders import DAY_NS, more_take
 from engine.full_rounds import level_crowded
 from engine.full_run import full_enter, full_run_on
 from engine.jit import helper, subroutine
+from engine.limit_codes import limit_code
+from engine.limit_count import limit_find
 from engine.matching import WORK_NONE, WORK_QUOTE, best_crosses, order_take
 from engine.order_due import due_insert, due_remove
 from engine.quoters import quoter_find, quoter_join, quoter_room, quoter_side
@@ -113,6 +117,37 @@ def side_levels(s, c, symbol, number, side):
 
 
 @helper
+def side_limit_code(s, c, place, number, side, growth):
+    """403 to 406 of a side; `place`: of the limits, `growth`: orders that the quote adds. What is
+    open of a side is what it is measured by.
+    """
+    slot, qty, none = quoter_side(s, number, side), quote_qty(c, side), np.int64(0)
+    old, old_px = none, none
+    if slot >= 0:
+        old, old_px = np.int64(orders(s)[slot]["leaves"]), np.int64(orders(s)[slot]["px"])
+    after = (qty, qty * quote_px(c, side), growth)
+    return limit_code(s, place, side, (old, old * old_px, none), after)
+
+
+@subroutine
+def quote_limit_code(s, c, symbol, number):
+    """403 to 406 of a quote of an account that has limits; the lowest code of both sides wins."""
+    place = limit_find(s, np.int64(c["account"]), symbol)
+    lowest, growth = np.int64(0), np.int64(0)
+    if place == 0:
+        return lowest
+    for side in range(2):
+        growth += np.int64(quote_qty(c, side) > 0) - np.int64(quoter_side(s, number, side) >= 0)
+    growth = max(growth, np.int64(0))
+    for side in range(2):
+        if quote_qty(c, side) > 0:
+            code = side_limit_code(s, c, place, number, np.int64(side), growth)
+            if code != 0 and (lowest == 0 or code < lowest):
+                lowest = code
+    return lowest
+
+
+@helper
 def quote_instrument_code(s, c, symbol, number):
     """3xx and 4xx of a quote that wants something."""
     if phase_of(s, symbol) != Phase.CONTINUOUS:
@@ -129,6 +164,10 @@ def quote_instrument_code(s, c, symbol, number):
         return np.int64(RejectCode.TOO_MANY.value)
     if c["qty"] != 0 and c["qty2"] != 0 and c["px"] >= c["px2"]:
         return np.int64(RejectCode.QUOTE_CROSSED.value)
+    if np.int64(sessions(s)[np.int64(c["session"])]["flags"]) & SESSION_LIMITED:
+        code = quote_limit_code(s, c, symbol, number)
+        if code != 0:
+            return code
     fired = quoters(s)[number]["fired"] != 0
     return np.int64(RejectCode.MMP_ACTIVE.value if fired else 0)
 

@@ -52,6 +52,7 @@ from engine.full_phases import phase_code_replace
 from engine.full_rounds import level_crowded
 from engine.full_run import full_start
 from engine.jit import helper, subroutine
+from engine.limit_codes import judged_px, limit_replace_code
 from engine.matching import best_crosses
 from engine.order_due import due_insert, due_remove
 from engine.records import (
@@ -338,6 +339,17 @@ def move_code(s, c, slot, px, total):
 
 
 @helper
+def grow_code(s, slot, px, total):
+    """403 to 406 of a replace of an order that does not wait for a trigger."""
+    row, old = orders(s)[slot], order_total(s, slot)
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    before = old * judged_px(s, symbol, side, np.int64(row["px"]))
+    return limit_replace_code(
+        s, slot, (old, before), (total, total * judged_px(s, symbol, side, px))
+    )
+
+
+@helper
 def sibling_code(s, slot, total):
     """310 of the other leg of an OCO, which takes the new total too."""
     other = sibling_of(s, slot)
@@ -375,7 +387,9 @@ def requeue_code(s, c, slot, px, total):
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
     if level_crowded(s, symbol * 2 + side, px, np.int64(row["level"])):
         return np.int64(RejectCode.TOO_MANY.value)
-    code, enough = sibling_code(s, slot, total), True
+    code, enough = grow_code(s, slot, px, total), True
+    if code == 0:
+        code = sibling_code(s, slot, total)
     if np.int64(row["flags"]) & ORDER_SLIDE and trades_now(s, symbol):
         px = slid_px(s, symbol, side, px)
     if code == 0:
@@ -413,7 +427,9 @@ def full_replace(s, c, slot):
             resize_due(s, slot)
         return code
     if is_aside(s, slot):
-        change_note(s, c, slot)
-        rank_anew(s, slot, px, total)
+        code = grow_code(s, slot, px, total)
+        if code == 0:
+            change_note(s, c, slot)
+            rank_anew(s, slot, px, total)
         return code
     return requeue_code(s, c, slot, px, total)

@@ -14,6 +14,7 @@ from engine.full_pending import is_trailing, stop_link, stop_unlink, stop_waits
 from engine.full_replace import change_code, change_note, sibling_code, sibling_resize
 from engine.full_stops import stop_looks_at, trail_begin, trigger_true
 from engine.jit import helper, subroutine
+from engine.limit_codes import judged_px, limit_replace_code
 from engine.records import EventFlag, RejectCode
 
 
@@ -42,6 +43,24 @@ def new_trigger_true(s, slot, trigger):
     symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
     px = stop_looks_at(s, symbol, side, pending(s)[slot]["on_best"] != 0)
     return trigger_true(row, px, trigger)
+
+
+@helper
+def wait_grow_code(s, c, slot, px, total):
+    """403 to 406 of the replace of an order that nobody can meet yet."""
+    row, wait, old = orders(s)[slot], pending(s)[slot], order_total(s, slot)
+    symbol, side = np.int64(row["symbol"]), np.int64(row["side"])
+    trails = is_trailing(np.int64(row["order_type"]))
+    old_px = np.int64(row["px"])
+    if old_px == 0:
+        old_px = np.int64(wait["activation"]) if trails else np.int64(wait["trigger"])
+    if px == 0:
+        trigger, activation = wanted_trigger(s, c, slot)
+        px = activation if trails else trigger
+    before = old * judged_px(s, symbol, side, old_px)
+    return limit_replace_code(
+        s, slot, (old, before), (total, total * judged_px(s, symbol, side, px))
+    )
 
 
 @helper
@@ -87,6 +106,8 @@ def stop_replace(s, c, slot):
     row, waits = orders(s)[slot], stop_waits(s, slot)
     total, px = stated_or(c["qty"], order_total(s, slot)), stated_or(c["px"], row["px"])
     code = change_code(s, c, slot, total)
+    if code == 0:
+        code = wait_grow_code(s, c, slot, px, total)
     if code == 0 and waits and new_trigger_true(s, slot, wanted_trigger(s, c, slot)[0]):
         code = np.int64(RejectCode.TRIGGER_TRUE.value)
     if code == 0:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from engine.account_view import AccountView, account_view
 from engine.atomics import compare_swap, fetch_add, load_acquire
 from engine.book_state import ShardState, allocate_state, map_state, state_bytes
 from engine.config import Config, config_from_mapping
@@ -196,6 +197,10 @@ class Instance:
         """Return (slot, name) of every session the shard knows."""
         names: list[int] = self.shard_state(shard).sessions["name"].tolist()
         return [(slot, unpack_name(name)) for slot, name in enumerate(names) if name]
+
+    def account_views(self, account: int) -> list[AccountView]:
+        """Return what each shard holds of an account."""
+        return [account_view(self.shard_state(shard), account) for shard in range(self.shards)]
 
     def feed_date(self, shard: int) -> int:
         """Return the date of the shard's open feed session, yyyymmdd; 0: the day of the start."""

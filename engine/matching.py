@@ -18,6 +18,8 @@ import numpy as np
 from engine.atomics import prefetch_line
 from engine.book_numba import level_find, level_next, queue_append, queue_remove, symbol_touch
 from engine.book_rows import (
+    LIMITED_SHIFT,
+    ORDER_COUNTED,
     ORDER_POST_ONLY,
     ORDER_TAG,
     ORDER_TEXT,
@@ -47,6 +49,7 @@ from engine.book_state import (
     order_text,
     orders,
     owner,
+    sessions,
     sides,
     symbols,
     texts,
@@ -304,6 +307,9 @@ def order_take(s, c, symbol, text_row):
     row["order_type"] = c["order_type"]
     row["tif"] = c["tif"]
     flags = ORDER_POST_ONLY if np.int64(c["flags"]) & CommandFlag.POST_ONLY.value else 0
+    flags |= (np.int64(sessions(s)[np.int64(c["session"])]["flags"]) >> LIMITED_SHIFT) & (
+        ORDER_COUNTED
+    )
     if text_row > 0:
         flags |= ORDER_TEXT
         order_text(s)[slot] = text_row

@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 
 from engine.codes import (
+    AccountLimit as AccountLimit,
+)
+from engine.codes import (
     Algorithm as Algorithm,
 )
 from engine.codes import (
@@ -36,6 +39,9 @@ from engine.codes import (
 )
 from engine.codes import (
     InstrumentRule as InstrumentRule,
+)
+from engine.codes import (
+    KillAction as KillAction,
 )
 from engine.codes import (
     OrderState as OrderState,
@@ -92,7 +98,9 @@ COMMAND = np.dtype(
             "<i8",
         ),  # gapless per (producer, shard); the readiness word: written last, with release
         ("receipt_ts", "<i8"),  # CLOCK_MONOTONIC when the producer had read the bytes
-        ("client_order_id", "<i8"),  # the request's own integer id; PRODUCER_RESET: the producer
+        # the request's own integer id; PRODUCER_RESET: the producer; OPEN_ACCOUNT and what stands
+        # behind it: admin_seq, 0: none
+        ("client_order_id", "<i8"),
         ("order_id", "<i8"),  # target of cancel, replace, query; else 0
         # session slot in this shard (answer of SESSION_OPEN), 0: none; TIME: whose deadline fires;
         # neither this nor an order_id, which expires: whatever is due first
@@ -107,7 +115,8 @@ COMMAND = np.dtype(
         ("kind", "u1"),
         ("producer", "u1"),  # 0 the loop itself, 1 the supervisor, then gateways
         ("side", "u1"),
-        # LIST_INSTRUMENT: RuleSet; SET_RULE: InstrumentRule; SET_LIMITS: 1, of a start
+        # LIST_INSTRUMENT: RuleSet; SET_RULE: InstrumentRule; SET_LIMITS: AccountLimit;
+        # KILL_SWITCH: KillAction
         ("order_type", "u1"),
         ("tif", "u1"),
         ("stp", "u1"),  # LIST_INSTRUMENT: what DEFAULT means
@@ -135,7 +144,8 @@ COMMAND = np.dtype(
         ("crc", "<u4"),
         ("epoch", "<u4"),
         ("durable_lag", "<u4"),
-        ("text", "u1", (CLIENT_TEXT_BYTES,)),  # text client id; SESSION_OPEN: session name
+        # text client id; SESSION_OPEN: session name; KILL_SWITCH: of a session, empty: the account
+        ("text", "u1", (CLIENT_TEXT_BYTES,)),
     ],
     align=True,
 )
@@ -274,9 +284,11 @@ EVENT_FIELD_USE = {
         "amount2": "epoch of the feed session",
     },
     "ACCOUNT": {
-        "amount": "logon; a producer that was lost; a new incarnation; MMP: limit, lots",
+        "amount": "logon; a producer that was lost; a new incarnation;"
+        " MMP: limit, lots; LIMITS: the limit",
         "amount2": "incarnation; MMP: window, ns",
-        "client_order_id": "session's last id",
+        "client_order_id": "session's last id; KILL, LIMITS: admin_seq of the command",
+        "order_type": "KILL: KillAction; LIMITS: AccountLimit",
         "session": "slot",
         "text": "session name",
     },
@@ -365,6 +377,8 @@ ENUMS = (
     RuleSet,
     InstrumentRule,
     Algorithm,
+    AccountLimit,
+    KillAction,
     Phase,
     OrderState,
     RejectCode,

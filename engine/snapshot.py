@@ -119,6 +119,7 @@ def _limits_of(state: ShardState) -> ShardLimits:
         quoters_max=len(state.quoters) - 1,
         max_walk=int(state.hdr[MAX_WALK]),
         slice_events=int(state.hdr[SLICE_EVENTS]),
+        account_limits_max=len(state.limit_rows) - 1,
     )
 
 

@@ -11,8 +11,10 @@ its evidence.
 
 import numpy as np
 
+from engine.admission import admission_code
 from engine.book_rows import (
     ORDER_FULL,
+    SESSION_FLAGS,
 )
 from engine.book_state import (
     ACTIVATIONS,
@@ -33,9 +35,9 @@ from engine.book_state import (
     WORK_KIND,
     levels,
     orders,
-    owner,
     producer_seq,
     rules,
+    sessions,
     sides,
     symbols,
     texts,
@@ -64,7 +66,7 @@ from engine.full_numbers import (
     FULL_SETTLE,
     FULL_WORK,
 )
-from engine.id_table import id_find, ids_settle, text_find
+from engine.id_table import id_find, ids_settle
 from engine.image import image_run
 from engine.jit import helper, kernel, subroutine
 from engine.list_entry import leg_take
@@ -94,8 +96,6 @@ from engine.matching import (
     sweep_run,
 )  # fmt: skip
 from engine.records import (
-    SLOT_MASK,
-    UNSTATED,
     Algorithm,
     CommandFlag,
     CommandKind,
@@ -112,8 +112,10 @@ from engine.validate import (
     client_id_code,
     owner_code,
     protocol_code,
+    replace_immutable,
     symbol_find,
     symbol_list,
+    target_find,
     unsupported,
 )
 
@@ -162,30 +164,6 @@ def step_new(s, c, text_row):
 
 
 @helper
-def target_find(s, c):
-    """Slot of the live order a command names, -1 when there is none it may touch."""
-    slot = np.int64(-1)
-    if c["order_id"] != 0:
-        slot = np.int64(c["order_id"]) & SLOT_MASK
-        if (
-            c["order_id"] < 0
-            or slot >= len(orders(s))
-            or owner(s)[slot] == 0
-            or orders(s)[slot]["order_id"] != c["order_id"]
-        ):
-            slot = np.int64(-1)
-    elif c["target_client_order_id"] != 0:
-        slot = id_find(s, np.int64(c["session"]), np.int64(c["target_client_order_id"]))
-    else:
-        row = text_find(s, np.int64(c["account"]), c["text"])
-        if row > 0:
-            slot = np.int64(texts(s)[row]["order"])
-    if slot >= 0 and owner(s)[slot] != c["account"]:
-        slot = np.int64(-1)
-    return slot
-
-
-@helper
 def step_replace(s, c, slot):
     """REPLACE of a live order. Returns the reject code."""
     row = orders(s)[slot]
@@ -196,13 +174,7 @@ def step_replace(s, c, slot):
         return np.int64(RejectCode.OUT_OF_RANGE.value)
     if unsupported(c):
         return np.int64(RejectCode.NOT_SUPPORTED_HERE.value)
-    same = (
-        (c["side"] == UNSTATED or c["side"] == row["side"])
-        and (c["tif"] == UNSTATED or c["tif"] == row["tif"])
-        and (c["order_type"] == 0 or c["order_type"] == row["order_type"])
-        and (c["symbol_id"] == 0 or np.int64(c["symbol_id"]) == symbol_id_of(s, symbol))
-    )
-    if not same:
+    if replace_immutable(s, c, slot):
         return np.int64(RejectCode.IMMUTABLE.value)
     return replace_run(s, slot, px, total)
 
@@ -274,6 +246,8 @@ def step_client(s, c):
         code = owner_code(s, c)
     if code == 0:
         code, text_row = client_id_code(s, c)
+    if code == 0 and sessions(s)[np.int64(c["session"])]["flags"] > SESSION_FLAGS:
+        code, symbol = admission_code(s, c)
     if c["decision_code"] != 0 and c["kind"] == CommandKind.NEW:
         code = leg_take(s, c, code, text_row)
     if code == 0:

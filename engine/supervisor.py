@@ -37,6 +37,7 @@ from engine.admin import (
     start_commands,
     today,
 )
+from engine.admin_relay import AdminRelay, open_relay
 from engine.child_parts import (
     ChildParts,
     Main,
@@ -102,6 +103,7 @@ class Supervisor:
     directory: DataDirectory | None = None
     sockets: OwnerSockets | None = None
     producer: Producer | None = None
+    relay: AdminRelay = field(default_factory=AdminRelay)  # without a log: forgotten at the end
     running: dict[str, Running] = field(default_factory=dict)
     restarts: dict[str, Restarts] = field(default_factory=dict)
     plans: list[Plan] = field(default_factory=list)
@@ -132,6 +134,7 @@ class Supervisor:
             try:
                 self.directory = self._make_directory()
                 self.directory.read()
+                self.relay = open_relay(self.directory.disk, self.directory.path, shards, self.tell)
             except BaseException:
                 if lock >= 0:
                     os.close(lock)
@@ -153,6 +156,12 @@ class Supervisor:
 
     def _make_directory(self) -> DataDirectory:
         return DataDirectory(self.config, self.config.shards)
+
+    def admin(self, record: np.ndarray) -> int:
+        """Have every shard concerned run an administrative COMMAND once, whatever dies meanwhile;
+        returns its admin_seq (AdminRelay.admin). Call it between steps, in this thread.
+        """
+        return self.relay.admin(record)
 
     def _take_lock(self) -> int:
         return take_lock(self.config.instance)
@@ -268,11 +277,14 @@ class Supervisor:
                 gateways = () if self.directory.fresh else (PRODUCER_GATEWAY,)
             records = start_commands(self.config, shard, self.instance.epoch, renewal, gateways)
             self._push(shard, records)
+        self.relay.begin(self.producer, self.instance)
         return True
 
     def _start_taken(self) -> bool:
         assert self.instance is not None
         assert self.producer is not None
+        if not self.relay.flush():
+            return False
         rings = self.instance.command_rings
         for shard in range(self.config.shards):
             ring = rings.ring(shard, PRODUCER_SUPERVISOR)
@@ -343,6 +355,7 @@ class Supervisor:
         self._renewal_watch()
         self._day_watch()
         self._plans_run()
+        self.relay.flush()
         self._serve()
         if self.instance is not None:
             block = self.instance.counters.block("supervisor")
@@ -517,6 +530,7 @@ class Supervisor:
         for running in self.running.values():
             running.close()
         self.running = {}
+        self.relay.close()
         if self.sockets is not None:
             self.sockets.close()
             self.sockets = None

@@ -224,6 +224,7 @@ def gateway_parts(
     parts.logs, parts.log_end = live_logs(instance, disk), partial(log_end, instance)
     parts.log_wait = partial(log_wait, instance)
     parts.session_names = instance.session_names
+    parts.account_views = instance.account_views
     parts.gate_reason = instance.gate_reason
     return parts
 

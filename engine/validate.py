@@ -16,6 +16,8 @@ from engine.book_state import (
     SYMBOLS_USED,
     calls,
     names,
+    orders,
+    owner,
     rules,
     sessions,
     symbols,
@@ -32,6 +34,7 @@ from engine.instrument_rules import rules_begin
 from engine.jit import helper, subroutine
 from engine.records import (
     NOTIONAL_MAX,
+    SLOT_MASK,
     UNSTATED,
     CommandFlag,
     CommandKind,
@@ -418,4 +421,41 @@ def unsupported(c):
         or c["qty2"] != 0
         or c["amount"] != 0
         or c["expire_ts"] != 0
+    )
+
+
+@helper
+def target_find(s, c):
+    """Slot of the live order a command names, -1 when there is none it may touch."""
+    slot = np.int64(-1)
+    if c["order_id"] != 0:
+        slot = np.int64(c["order_id"]) & SLOT_MASK
+        if (
+            c["order_id"] < 0
+            or slot >= len(orders(s))
+            or owner(s)[slot] == 0
+            or orders(s)[slot]["order_id"] != c["order_id"]
+        ):
+            slot = np.int64(-1)
+    elif c["target_client_order_id"] != 0:
+        slot = id_find(s, np.int64(c["session"]), np.int64(c["target_client_order_id"]))
+    else:
+        row = text_find(s, np.int64(c["account"]), c["text"])
+        if row > 0:
+            slot = np.int64(texts(s)[row]["order"])
+    if slot >= 0 and owner(s)[slot] != c["account"]:
+        slot = np.int64(-1)
+    return slot
+
+
+@helper
+def replace_immutable(s, c, slot):
+    """313 of a plain order: what a replace may not state anew."""
+    row = orders(s)[slot]
+    symbol_id = symbol_id_of(s, np.int64(row["symbol"]))
+    return (
+        (c["side"] != UNSTATED and c["side"] != row["side"])
+        or (c["tif"] != UNSTATED and c["tif"] != row["tif"])
+        or (c["order_type"] != 0 and c["order_type"] != row["order_type"])
+        or (c["symbol_id"] != 0 and np.int64(c["symbol_id"]) != symbol_id)
     )

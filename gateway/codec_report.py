@@ -25,6 +25,8 @@ from engine.records import (
 )
 from gateway.codec_tables import at
 from gateway.codec_text import (
+    ACTION_NAMES,
+    LIMIT_NAMES,
     ORDER_TYPE_NAMES,
     REASON_NAMES,
     ROLE_NAMES,
@@ -104,6 +106,7 @@ POST_ONLY_TEXT, KEPT_TEXT, LAST_TEXT = (
     literal(',"last":true'),
 )
 LOGON_KEY, LAST_ID_KEY = literal(',"logon":'), literal(',"last_id":')
+ACTION_KEY, VALUE_KEY = literal(',"action":'), literal(',"value":')
 COUNT_KEY, NEXT_KEY, TS_KEY, END_TEXT = (
     literal(',"count":'),
     literal(',"next":'),
@@ -149,6 +152,7 @@ FLAG_TEXT, FLAG_POST_ONLY, FLAG_LAST, FLAG_KEPT = (
     int(EventFlag.TEXT_ID), int(EventFlag.POST_ONLY), int(EventFlag.LAST), int(EventFlag.KEPT),
 )  # fmt: skip
 ROLE_MAKER, ROLE_TAKER = int(Role.MAKER), int(Role.TAKER)
+REASON_KILL, REASON_LIMITS = int(Reason.KILL), int(Reason.LIMITS)
 
 
 # ------------------------------------------------------------------------------- one report
@@ -266,6 +270,18 @@ def put_order(out, p, event, words, row):
 
 
 @helper
+def put_account(out, p, event):
+    """What became of an account or of a session."""
+    if event["reason"] == REASON_KILL:
+        return put_name(out, put(out, p, ACTION_KEY), ACTION_NAMES + np.int64(event["order_type"]))
+    if event["reason"] == REASON_LIMITS:
+        p = put_name(out, put(out, p, LIMIT_KEY), LIMIT_NAMES + np.int64(event["order_type"]))
+        return put_integer(out, put(out, p, VALUE_KEY), event["amount"])
+    p = put_integer(out, put(out, p, LOGON_KEY), event["amount"])
+    return put_integer(out, put(out, p, LAST_ID_KEY), event["client_order_id"])
+
+
+@helper
 def tells_protection(event):
     """Whether the event is about the protection of quotes."""
     kind = np.int64(event["kind"])
@@ -301,8 +317,7 @@ def put_particulars(out, p, event):
         if event["amount"] != 0:
             p = put_integer(out, put(out, p, NEXT_KEY), event["amount"])
     elif kind == KIND_ACCOUNT and not tells_protection(event):
-        p = put_integer(out, put(out, p, LOGON_KEY), event["amount"])
-        p = put_integer(out, put(out, p, LAST_ID_KEY), event["client_order_id"])
+        p = put_account(out, p, event)
     # An order that cannot go on as it was accepted expires with the code that says why.
     told = kind == KIND_EXPIRED and event["code"] != 0
     if (REASON_KINDS >> kind) & 1 and not told and (kind != KIND_SUMMARY or event["reason"] != 0):

@@ -13,7 +13,9 @@ import numpy as np
 from engine.atomics import leading_zeros
 from engine.jit import helper
 from engine.records import (
+    AccountLimit,
     EventKind,
+    KillAction,
     OrderState,
     OrderType,
     Phase,
@@ -66,7 +68,7 @@ def report_type(kind: int) -> str:
 _LISTS = {
     "side": Side, "order_type": OrderType, "tif": TimeInForce, "role": Role, "reason": Reason,
     "state": OrderState,
-    "phase": Phase, "stp": SelfTrade,
+    "phase": Phase, "stp": SelfTrade, "action": KillAction, "limit": AccountLimit,
 }  # fmt: skip
 _names: dict[int, str] = {}
 _bases: dict[str, int] = {}
@@ -76,7 +78,7 @@ for _list, _enum in _LISTS.items():
 NAMES, NAME_LENGTHS = _table(_names, NAME_BYTES)
 SIDE_NAMES, ORDER_TYPE_NAMES, TIF_NAMES = _bases["side"], _bases["order_type"], _bases["tif"]
 ROLE_NAMES, REASON_NAMES, STATE_NAMES = _bases["role"], _bases["reason"], _bases["state"]
-STP_NAMES = _bases["stp"]
+STP_NAMES, ACTION_NAMES, LIMIT_NAMES = _bases["stp"], _bases["action"], _bases["limit"]
 NAME_COUNT = len(NAME_LENGTHS)
 
 PREFIXES, PREFIX_LENGTHS = _table(

@@ -37,7 +37,7 @@ from gateway.desk_log import Aside, run_now
 from gateway.desk_orders import AHEAD_MAX, OrderDesk
 from gateway.errors import Refusal
 from gateway.parts import HISTOGRAM_LABELS, GatewayParts
-from gateway.queries import limits_table, throttle_table
+from gateway.queries import account_table, limits_table, throttle_table
 from gateway.session import NS, Session, Stage
 from gateway.state import (
     H_HISTOGRAM_BASE,
@@ -323,11 +323,14 @@ class Desk(OrderDesk):
             for cancel in (False, True)
         ]
         throttle = self.sessions.throttles[session.account.throttle]
-        return {
+        answer = {
             "type": "limits",
             "throttle": throttle_table(throttle, *left),
             "limits": limits_table(self.limits),
         }
+        if self.parts.account_views is not None:
+            answer["account"] = account_table(self.parts.account_views(session.account.account))
+        return answer
 
     # ----------------------------------------------------------------------------- events out
     def pump(self, spin_ns: int = 0) -> bool:

@@ -146,8 +146,16 @@ class LogDesk(LogonDesk):
                 self._opened(shard, event)
             elif kind == EventKind.ACCOUNT and event["reason"] == Reason.SESSION_CLOSED:
                 self._closed(shard, event)
+            elif kind == EventKind.ACCOUNT:
+                self._name_learn(shard, event)
             elif kind == EventKind.REJECTED:
                 self._open_refused(shard, event)
+
+    def _name_learn(self, shard: int, event: Any) -> None:
+        # An ACCOUNT event about a session names it.
+        packed = int.from_bytes(bytes(event["text"][:8]), "little")
+        if event["session"] > 0 and packed:
+            self.sessions.name_note(shard, int(event["session"]), unpack_name(packed))
 
     def _instrument_learn(self, event: Any) -> None:
         symbol_id = int(event["symbol_id"])
@@ -233,8 +241,7 @@ class LogDesk(LogonDesk):
         if not len(events):
             return 0  # the log had nothing more
         for event in events[events["kind"] == EventKind.ACCOUNT]:
-            packed = int.from_bytes(bytes(event["text"][:8]), "little")
-            self.sessions.name_note(missed.shard, int(event["session"]), unpack_name(packed))
+            self._name_learn(missed.shard, event)
         done, data = self.rings.reports_of(missed.shard, events)
         if done:
             session.client.send(data)

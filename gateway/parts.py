@@ -6,7 +6,7 @@ wiring.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -41,6 +41,19 @@ class EventLogLike(Protocol):
         ...
 
 
+class AccountViewLike(Protocol):
+    """An account on one shard, as engine/account_view.py has it."""
+
+    @property
+    def blocked(self) -> bool: ...
+
+    @property
+    def sessions(self) -> Sequence[str]: ...
+
+    @property
+    def limits(self) -> Sequence[Mapping[str, str | int]]: ...
+
+
 @dataclass
 class GatewayParts:
     """All that a gateway needs from outside. Rings may be None: the shards are absent, `reconnect`
@@ -63,6 +76,7 @@ class GatewayParts:
         waits open is gone: the supervisor sets the count right.
     session_names(shard): (slot, name) of every session the shard knows. Asked at attach and after
         a lap: sessions that other gateways opened are named in reports, too.
+    account_views(account): what each shard holds of it; None: `limits` does not say.
     successor: a gateway with this producer number may have run before and died. Its sessions close
         after session_grace_s unless they log on again.
     on_ready(port) is called once, when connections are accepted.
@@ -86,6 +100,7 @@ class GatewayParts:
     log_end: Callable[[int], int] | None = None
     log_wait: Callable[[int, int], None] | None = None
     session_names: Callable[[int], Iterable[tuple[int, str]]] | None = None
+    account_views: Callable[[int], Sequence[AccountViewLike]] | None = None
     successor: bool = False
     on_ready: Callable[[int], None] | None = None
     port: int | None = None  # instead of config.network.port; 0: any free one

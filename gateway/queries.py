@@ -26,6 +26,7 @@ from gateway.codec_slow import integer_key, name_key
 from gateway.codec_text import decimal_text
 from gateway.directory import Directory
 from gateway.errors import Refusal
+from gateway.parts import AccountViewLike
 from gateway.state import (
     ROWS_PER_ACCOUNT_MAX,
     Y_LOT_DECIMALS,
@@ -168,6 +169,17 @@ def limits_table(limits: GatewayLimits) -> dict[str, Any]:
         "price_ticks_max": PRICE_TICKS_MAX,
         "qty_lots_max": QTY_LOTS_MAX, "book_depth_max": DEPTH_MAX,
     }  # fmt: skip
+
+
+def account_table(views: Sequence[AccountViewLike]) -> dict[str, Any]:
+    """What the shards hold of the account; each instrument is of one of them."""
+    return {
+        "blocked": any(view.blocked for view in views),
+        "blocked_sessions": sorted({name for view in views for name in view.sessions}),
+        "instruments": sorted(
+            (dict(row) for view in views for row in view.limits), key=lambda row: str(row["symbol"])
+        ),
+    }
 
 
 def throttle_table(

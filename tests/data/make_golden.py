@@ -180,6 +180,8 @@ class Script:
             self.add(admin_record(kinds.TIME, producer=0, session=2), 60_000_000)
         elif turn == 8:
             for kind in range(kinds.SET_PHASE, kinds.SET_RULE + 1):
+                # Refused when this was written; since then the kill switch is not.
+                kind = kinds.SET_LIMITS if kind == kinds.KILL_SWITCH else kind
                 self.add(admin_record(kinds(kind), account=1, symbol=pack_name("AAPL")))
             self.add(admin_record(kinds.ACTIVATE, producer=0))
         elif turn == 9:

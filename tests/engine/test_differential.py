@@ -30,6 +30,12 @@ WORLD_OPS = 1000
 CHECK_EVERY, BATCH = 250, 64
 COVERED_FROM_OPS = 20_000  # a piece this long must have visited everything in VISITED
 
+LIMIT_CODES = (
+    RejectCode.MAX_QTY,
+    RejectCode.MAX_NOTIONAL,
+    RejectCode.MAX_OPEN_ORDERS,
+    RejectCode.MAX_POSITION,
+)
 VISITED: tuple[object, ...] = (
     EventKind.ACCEPTED,
     EventKind.REJECTED,
@@ -99,6 +105,20 @@ VISITED: tuple[object, ...] = (
     (RejectCode.LEVELS_FULL, CommandKind.NEW),
     (RejectCode.LEVELS_FULL, CommandKind.REPLACE),
     (RejectCode.WALK_TOO_LONG, CommandKind.NEW),
+    (RejectCode.ACCOUNT_BLOCKED, CommandKind.NEW),
+    (RejectCode.ACCOUNT_BLOCKED, CommandKind.REPLACE),
+    *((code, CommandKind.NEW) for code in LIMIT_CODES),
+    (RejectCode.MAX_QTY, CommandKind.REPLACE),
+    (RejectCode.MAX_NOTIONAL, CommandKind.REPLACE),
+    (RejectCode.MAX_POSITION, CommandKind.REPLACE),
+    (RejectCode.BAD_FIELD, CommandKind.KILL_SWITCH),
+    (RejectCode.NOT_AUTHORISED, CommandKind.KILL_SWITCH),
+    (RejectCode.ID_TABLE_FULL, CommandKind.KILL_SWITCH),
+    (RejectCode.BAD_FIELD, CommandKind.SET_LIMITS),
+    (RejectCode.OUT_OF_RANGE, CommandKind.SET_LIMITS),
+    (RejectCode.NOT_AUTHORISED, CommandKind.SET_LIMITS),
+    (RejectCode.UNKNOWN_SYMBOL, CommandKind.SET_LIMITS),
+    (RejectCode.TOO_MANY, CommandKind.SET_LIMITS),
     # Every way an order ends or moves, every long command cut in slices.
     Reason.CLIENT,
     Reason.MASS,
@@ -111,6 +131,9 @@ VISITED: tuple[object, ...] = (
     Reason.ACCOUNT_OPENED,
     Reason.PRODUCER_RESET,
     Reason.INCARNATION,
+    (Reason.KILL, CommandKind.KILL_SWITCH),
+    (EventKind.CANCELED, CommandKind.KILL_SWITCH),
+    (Reason.LIMITS, CommandKind.SET_LIMITS),
     (Reason.DEAD_MAN, CommandKind.TIME),
     (Reason.DISCONNECT, CommandKind.TIME),
     (Reason.SESSION_CLOSED, CommandKind.TIME),
@@ -128,6 +151,7 @@ VISITED: tuple[object, ...] = (
     ("sliced", CommandKind.QUERY_OPEN_ORDERS),
     ("sliced", CommandKind.FEED_STATE),
     ("sliced", CommandKind.TIME),
+    ("sliced", CommandKind.KILL_SWITCH),
     (OrderState.NEW, CommandKind.QUERY_ORDER),
     (OrderState.PARTIALLY_FILLED, CommandKind.QUERY_ORDER),
     (OrderState.NEW, CommandKind.NEW),  # a retransmitted id

@@ -36,6 +36,7 @@ DEFAULT_SIZES = {
     "quoters_max": 16,
     "max_walk": 100,
     "slice_events": 1000,
+    "account_limits_max": 16,
 }
 TEMPLATE = Instrument("TEMPLATE", "1", "1", "1000")
 

@@ -10,6 +10,7 @@ import pytest
 from engine.book_rows import (
     LEGS_MAX,
     LINKED_WAITS,
+    ORDER_COUNTED,
     ORDER_FULL,
     ORDER_TAG,
     ORDER_TEXT,
@@ -74,7 +75,8 @@ def test_batch_splits_id_seed_and_ring_size_leave_no_trace(seed: int) -> None:
 @pytest.fixture(scope="module")
 def full() -> ShardState:
     """A state in the midst of a mass cancel or page, with live orders, texts, tags, expiries,
-    orders that wait for a price or a call; something is going to settle.
+    orders that wait for a price or a call, some of an account with limits; something is going to
+    settle.
     """
     for seed in range(200):
         world, commands = recorded(seed, COMMANDS)
@@ -87,6 +89,7 @@ def full() -> ShardState:
                 hdr[DUE_COUNT] > 0 and hdr[SETTLING] > 0 and waiting_slots(shard.state).size > 0
             )
             listed &= aside_slots(shard.state).size > 0 and live_pegs(shard.state).size > 0
+            listed &= (orders["flags"] & ORDER_COUNTED != 0).any()
             if listed and hdr[WORK_TOTAL] - hdr[WORK_CURSOR] > 1:
                 if (orders["flags"] & ORDER_TEXT).any() and (orders["flags"] & ORDER_TAG).any():
                     return shard.state
@@ -131,6 +134,7 @@ def used_places(state: ShardState, name: str) -> np.ndarray:
         "orders": live,
         "order_text": live[flags & ORDER_TEXT != 0],
         "order_tag": live[flags & ORDER_TAG != 0],
+        "counted": live[flags & ORDER_COUNTED != 0],
         "more": live[flags & ORDER_FULL != 0],
         "pending": np.union1d(waiting_slots(state), linked_slots(state, LINKED_WAITS)),
         "pegs": live_pegs(state),

@@ -63,7 +63,7 @@ PARTICULARS = {
     EventKind.PREVENTED: "stp other_order_id ref",
     EventKind.STATUS: "prevented state ref",
     EventKind.SUMMARY: "count next reason",
-    EventKind.ACCOUNT: "logon last_id limit window_ns reason",
+    EventKind.ACCOUNT: "logon last_id action limit value window_ns reason",
     EventKind.BOOKED: "ref old_ref",
     EventKind.CANCELED: "reason more ref",
     EventKind.EXPIRED: "reason code text ref",
@@ -92,7 +92,8 @@ HAPPENED = {
     EventKind.STATUS: "where an order stands",
     EventKind.SUMMARY: "end of cancels, or of a page; `reason` says which",
     EventKind.MMP_FIRED: "more than `limit` was filled on the account's quotes within `window_ns`",
-    EventKind.ACCOUNT: "a session of the account opened or closed; its quotes are protected anew",
+    EventKind.ACCOUNT: "a session of the account opened or closed, it was blocked or let go, a"
+    " limit was set; its quotes are protected anew",
 }
 VOLATILE = ("ts", "receipt", "in_ts", "incarnation")
 

@@ -6,8 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 from engine.records import (
+    AccountLimit,
     EventFlag,
     EventKind,
+    KillAction,
     OrderState,
     OrderType,
     Reason,
@@ -73,6 +75,11 @@ def _particulars(event: Any, kind: EventKind) -> dict[str, Any]:
         more, why = int(event["amount"]), Reason(event["reason"])
         paged = {"next": more} if more else {}
         return {"count": int(event["qty"])} | paged | ({"reason": why.name.lower()} if why else {})
+    if kind is EventKind.ACCOUNT and event["reason"] == Reason.KILL:
+        return {"action": KillAction(event["order_type"]).name.lower()}
+    if kind is EventKind.ACCOUNT and event["reason"] == Reason.LIMITS:
+        limit = AccountLimit(event["order_type"]).name.lower()
+        return {"limit": limit, "value": int(event["amount"])}
     if kind is EventKind.ACCOUNT and event["reason"] != Reason.MMP:
         return {"logon": int(event["amount"]), "last_id": int(event["client_order_id"])}
     return {}

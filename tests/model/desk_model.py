@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from engine.config import Instrument
 from engine.records import (
+    AccountLimit,
     CommandFlag,
     CommandKind,
     EventKind,
@@ -20,7 +21,7 @@ from engine.records import (
     TimeInForce,
     pack_name,
 )
-from tests.model import feed_model, orders_model, time_model
+from tests.model import feed_model, limits_model, orders_model, time_model
 from tests.model.book_model import Order, Terms
 from tests.model.checks_model import BLANK_COMMAND, KINDS, Command, Refused, is_name, refuse_if
 from tests.model.full import aftermath, fields, lists, phases, quotes, rules
@@ -178,19 +179,24 @@ def cancel_session(
     model: ExchangeModel, session: Session, reason: Reason, *, day_only: bool = False
 ) -> Units:
     """Cancel all orders of one session, or its DAY orders, and say how many."""
+    yield from cancel_owned(model, session.account, session.slot, reason, day_only=day_only)
+
+
+def cancel_owned(
+    model: ExchangeModel, account: int, slot: int, reason: Reason, *, day_only: bool = False
+) -> Units:
+    """Cancel all orders of an account (slot 0) or of one of its sessions, and say how many."""
     hit = [
         order
         for order in model.orders.values()
-        if order.session == session.slot and (not day_only or order.tif == TimeInForce.DAY)
+        if order.account == account
+        and slot in (0, order.session)
+        and (not day_only or order.tif == TimeInForce.DAY)
     ]
     yield from _cancel_all(model, hit, reason)
     yield from aftermath.finish(model)
     model.writer.add(
-        EventKind.SUMMARY,
-        reason=int(reason),
-        account=session.account,
-        session=session.slot,
-        qty=len(hit),
+        EventKind.SUMMARY, reason=int(reason), account=account, session=slot, qty=len(hit)
     )
 
 
@@ -215,7 +221,15 @@ def run_administrative(model: ExchangeModel, c: Command) -> Units:
     # A producer that takes the place of a lost one may say so itself.
     successor = kind == CommandKind.PRODUCER_RESET and c["client_order_id"] == c["producer"]
     refuse_if(c["producer"] > SUPERVISOR and not successor, RejectCode.NOT_AUTHORISED)
-    if kind == CommandKind.OPEN_ACCOUNT:
+    if kind >= CommandKind.OPEN_ACCOUNT and c["client_order_id"] > 0:
+        if c["client_order_id"] <= model.admin_seq:
+            return  # told again after a restart
+        model.admin_seq = c["client_order_id"]
+    if kind == CommandKind.KILL_SWITCH:
+        yield from limits_model.kill_switch(model, c)
+    elif kind == CommandKind.SET_LIMITS and c["order_type"] >= AccountLimit.MAX_QTY:
+        limits_model.set_limits(model, c)
+    elif kind == CommandKind.OPEN_ACCOUNT:
         _open_account(model, c["account"])
     elif kind == CommandKind.LIST_INSTRUMENT:
         _list_instrument(model, c)

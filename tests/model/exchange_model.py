@@ -33,7 +33,7 @@ from engine.records import (
     RuleSet,
     pack_name,
 )
-from tests.model import desk_model, orders_model, time_model
+from tests.model import desk_model, limits_model, orders_model, time_model
 from tests.model.book_model import BUY, SELL, Book, Order, Terms
 from tests.model.checks_model import (
     FIRST_ADMINISTRATIVE_KIND,
@@ -74,6 +74,9 @@ class ExchangeModel:
         self.writer = EventWriter()
         self.books: dict[int, Book] = {}  # by symbol_id
         self.accounts: set[int] = set()
+        self.killed: set[int] = set()  # accounts that may enter nothing
+        self.limits_of: dict[tuple[int, int], limits_model.Limits] = {}  # by account, symbol_id
+        self.admin_seq = 0  # of the newest administrative command that was numbered
         self.sessions = Sessions(self.limits.sessions_max, self.limits.text_ids_max)
         self.orders: dict[int, Order] = {}  # live orders by order_id, in entry order
         self.order_count = 0
@@ -114,6 +117,7 @@ class ExchangeModel:
         writer = self.writer
         self.reached = None
         self.touched.clear()
+        before = len(writer.events)
         if c["kind"] != CommandKind.CONTINUE or c["producer"] != time_model.LOOP:
             self.now = max(self.now, c["in_ts"])  # a slice has the time of its command
         writer.begin(self.now)
@@ -126,6 +130,7 @@ class ExchangeModel:
                 units = 0
             units += 1
         writer.end()
+        limits_model.note_fills(self, writer.events[before:])
         while self.activations:
             self._apply_one(lists.activate_command(self.activations[0]))
 
@@ -157,6 +162,8 @@ class ExchangeModel:
         session = self.speaker(c)
         time_model.heard(self, session)
         heard = self.heard_before(c, session)
+        if heard is None:
+            limits_model.check_block(self, session, kind)
         if heard is not None:
             desk_model.status(self, heard)
         elif kind == CommandKind.NEW:
@@ -237,6 +244,10 @@ class ExchangeModel:
             raise Refused(RejectCode.UNKNOWN_ORDER)  # for a replace that is 313
         return order
 
+    def cancel_owned(self, account: int, slot: int, reason: Reason) -> Units:
+        """Cancel all orders of an account, or of one of its sessions, and say how many."""
+        yield from desk_model.cancel_owned(self, account, slot, reason)
+
     # ---------------------------------------------------------------------- instruments, state
     def find_book(self, c: Command) -> Book | None:
         """Return the book a command names by number, or by name where it gives no number."""
@@ -296,7 +307,8 @@ class ExchangeModel:
             for o in resting:
                 words += [o.side, o.px, o.leaves, o.cum, o.account]
                 words += [o.order_type, o.tif, int(o.post_only)]
-        raw = b"".join(word.to_bytes(8, "little") for word in words)
+        words += limits_model.words(self)
+        raw = b"".join(word.to_bytes(8, "little", signed=word < 0) for word in words)
         return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
     def resting(self, symbol: str, side: int) -> list[Order]:

@@ -76,6 +76,7 @@ def draw_world(rng: random.Random) -> World:
         sessions_max=rng.choice((8, 12)),
         accounts_max=8,
         text_ids_max=rng.choice((8, 100, 512)),
+        account_limits_max=rng.choice((1, 3, 20)),
         quoters_max=rng.choice((2, 16, 16)),
         max_walk=rng.choice((1, 2, 5, 100)),
         slice_events=rng.choice((1, 2, 4, 5, 8, 32)),
@@ -110,7 +111,7 @@ class Flow:
             self.page: 2,
             self.session: 3,
             self.keep: 1,
-            self.administration: 4,
+            self.administration: 8,
             self.spoiled: 10,
         }
         self.verbs, self.weights = list(verbs), list(verbs.values())
@@ -128,6 +129,8 @@ class Flow:
             self.seen.append(next(reversed(self.model.orders)))
             del self.seen[:-64]
         verb = rng.choices(self.verbs, self.weights)[0]
+        if rng.random() < 0.04 and self._blocked():
+            verb = self._release  # a blocked exchange is dull
         if len(self.model.orders) >= self.world.limits.orders_max and rng.random() < 0.5:
             verb = self.cancel  # full is worth a visit, not a stay
         command.update(verb())
@@ -367,9 +370,63 @@ class Flow:
             self._reset,
             self._incarnation,
             self._later,
+            self._kill,
+            self._account_limit,
         )
-        verb = self.rng.choices(verbs, (16, 20, 16, 15, 12, 6, 15))[0]
+        verb = self.rng.choices(verbs, (16, 20, 16, 15, 12, 6, 15, 30, 60))[0]
         return {"producer": self._often(1, 0, 2, 9)} | verb()
+
+    def _admin_seq(self) -> int:
+        newest = self.model.admin_seq
+        return self._often(0, newest + 1, newest + 1, newest, 1)
+
+    def _kill(self) -> Fields:
+        name = b""
+        if self.rng.random() < 0.4:
+            name = self._often(self._pick(SESSION_NAMES), *BAD_NAMES)
+        return {
+            "kind": int(CommandKind.KILL_SWITCH),
+            "account": self._often(self.rng.randint(1, self.world.accounts), 0, -1, 7, 10**6),
+            "order_type": self._often(self.rng.randint(0, 2), 2, 3),
+            "text": name,
+            "client_order_id": self._admin_seq(),
+        }
+
+    def _blocked(self) -> list[tuple[int, bytes]]:
+        accounts = [(account, b"") for account in sorted(self.model.killed)]
+        sessions = [s for s in self.model.sessions.slots if s.killed]
+        return accounts + [(session.account, session.name) for session in sessions]
+
+    def _release(self) -> Fields:
+        account, name = self._pick(self._blocked())
+        kind = int(CommandKind.KILL_SWITCH)
+        return {"kind": kind, "producer": 1, "account": account, "text": name}
+
+    def _account_limit(self) -> Fields:
+        rng, model = self.rng, self.model
+        what = rng.randint(2, 5)
+        size = self.world.qty_max
+        values = {
+            2: rng.randint(max(size // 2, 1), size),
+            3: CENTRE * rng.randint(max(size // 2, 1), size),
+            4: rng.randint(1, 5),
+            5: rng.randint(1, 4 * size),
+        }
+        book = self._pick(list(model.books.values()))
+        account = rng.randint(1, self.world.accounts)
+        value = self._often(values[what], 0, 0, values[what], -1, 2**62)
+        if model.limits_of and rng.random() < 0.4:
+            (account, number), found = self._pick(list(model.limits_of.items()))
+            book = model.books[number]
+            what, value = self._pick(list(found.values)), self._pick((0, 0, values[what]))
+        return {
+            "kind": int(CommandKind.SET_LIMITS),
+            "account": self._often(account, 0, -1, 7),
+            "order_type": self._often(what, 0, 1, 6),
+            "symbol_id": self._often(book.symbol_id, 77),
+            "amount": value,
+            "client_order_id": self._admin_seq(),
+        }
 
     def _account(self) -> Fields:
         accounts = (self.rng.randint(1, 7), 0, -1, self.world.limits.accounts_max, 2**31 - 1)

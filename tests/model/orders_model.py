@@ -20,6 +20,7 @@ from engine.records import (
     Role,
     TimeInForce,
 )
+from tests.model import limits_model
 from tests.model.book_model import Book, Order, Terms
 from tests.model.checks_model import (
     Command,
@@ -48,6 +49,7 @@ def new(model: ExchangeModel, c: Command) -> Units:
     refuse_if(c["px"] > book.px_max, RejectCode.OUT_OF_RANGE)
     check_supported_new(c)
     order = _order_of(model, c, book)
+    limits_model.check_plain_new(model, book, order)
     decided = _check_against_book(model, order, book)
     _check_capacity(model, order, book)
     refuse_if(not decided, RejectCode.WALK_TOO_LONG)
@@ -199,6 +201,8 @@ def replace(model: ExchangeModel, c: Command) -> Units:
     refuse_if(px > book.px_max, RejectCode.OUT_OF_RANGE)
     check_later_options(c)
     refuse_if(_changes_identity(order, c), RejectCode.IMMUTABLE)
+    if total > order.cum:
+        limits_model.check_plain_replace(model, book, order, px, total)
     shown_before = order.leaves
     if total <= order.cum:
         cancel(model, order, Reason.REPLACED_BELOW_FILLED)

@@ -27,6 +27,7 @@ class Session:
     dead_man: int = 0  # ns without a sign of life; 0: for ever
     dead_man_at: int | None = None
     close_at: int | None = None
+    killed: bool = False  # it may enter nothing
 
     def owned_by(self, logon: int, producer: int) -> bool:
         return self.is_open and (self.logon, self.producer) == (logon, producer)

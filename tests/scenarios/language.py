@@ -23,6 +23,7 @@ SIZES = {
     "quoters": "quoters_max",
     "walk": "max_walk",
     "slice": "slice_events",
+    "limits": "account_limits_max",
 }
 
 

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 from engine.records import (
     SLOT_BITS,
     UNSTATED,
+    AccountLimit,
     Algorithm,
     CommandFlag,
     CommandKind,
     EventFlag,
     EventKind,
     InstrumentRule,
+    KillAction,
     OrderState,
     OrderType,
     Phase,
@@ -103,6 +105,9 @@ ADMINISTRATIVE = {
     "time": CommandKind.TIME,
     "reset": CommandKind.PRODUCER_RESET,
     "incarnation": CommandKind.INCARNATION,
+    "kill": CommandKind.KILL_SWITCH,
+    "release": CommandKind.KILL_SWITCH,
+    "limit": CommandKind.SET_LIMITS,
 }
 VERBS = {
     "buy": CommandKind.NEW,
@@ -274,7 +279,21 @@ class Player:
             fields |= {"client_order_id": int(rest[0]), "amount": int(rest[2])}
         elif verb == "incarnation":
             fields["amount"] = int(rest[0])
+        elif verb in ("kill", "release", "limit"):
+            fields |= self._of_account(verb, rest)
         return fields
+
+    def _of_account(self, verb: str, rest: list[str]) -> Command:
+        # kill A · kill A/desk2 cancel · release A · limit A max_qty=5 on XYZ
+        letter, _, name = rest[0].partition("/")
+        fields: Command = {"account": ord(letter) - ord("A") + 1}
+        if verb != "limit":
+            blocks = KillAction.BLOCK_AND_CANCEL if "cancel" in rest else KillAction.BLOCK
+            action = blocks if verb == "kill" else KillAction.RELEASE
+            return fields | {"order_type": int(action), "text": name.encode()}
+        what, _, value = rest[1].partition("=")
+        fields |= {"order_type": int(AccountLimit[what.upper()]), "amount": int(value)}
+        return fields | {"symbol": pack_name(rest[3] if "on" in rest else self.symbols[0])}
 
     def _who(self, who: str, verb: str) -> Command:
         letter, _, name = who.partition("/")

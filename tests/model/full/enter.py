@@ -19,6 +19,7 @@ from engine.records import (
     SelfTrade,
     TimeInForce,
 )
+from tests.model import limits_model
 from tests.model.book_model import BUY
 from tests.model.checks_model import Command, Refused, refuse_if, target_text
 from tests.model.full import bands, dry_run, life, pegs, phases, stops
@@ -101,8 +102,22 @@ def check_and_make(model: ExchangeModel, book: FullBook, c: Command) -> FullOrde
         order.px = call_price(book, order.side)
     check_terms(model, book, order)
     check_number(model, book, order)
+    _check_limits(model, book, order)
     model.touched.add(book.symbol_id)
     return order
+
+
+def _check_limits(model: ExchangeModel, book: FullBook, order: FullOrder) -> None:
+    # 403 to 406. A budget's quantity is what it is worth now, its notional the budget itself.
+    waits = order.activation or order.trigger
+    size = limits_model.worth(book, order.side, order.total, order.px, waits)
+    if order.order_type == BUDGET:
+        qty = order.total
+        if order.tif != TimeInForce.FOK:
+            qty = dry_run.afford(book, order, book.unit, model.limits.max_walk) or 0
+        size = limits_model.Size(qty, order.budget // book.unit)
+    stays = order.is_stop or order.tif in AUCTION_TIFS or order.can_rest
+    limits_model.check_new(model, book, order.account, order.side, size, stays=stays)
 
 
 def _spend(model: ExchangeModel, book: FullBook, order: FullOrder) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.records import CommandFlag, CommandKind, EventKind, Reason, RejectCode, TimeInForce
-from tests.model import desk_model, orders_model, time_model
+from tests.model import desk_model, limits_model, orders_model, time_model
 from tests.model.checks_model import (
     BLANK_COMMAND,
     Command,
@@ -62,6 +62,8 @@ def leg(model: ExchangeModel, c: Command) -> Units:
         session = model.speaker(c)
         time_model.heard(model, session)
         known = model.heard_before(c, session)
+        if known is None:
+            limits_model.check_block(model, session, c["kind"])
     except Refused as refusal:
         owner = model.sessions.owned(c["session"], c["logon"], c["producer"])
         if owner is None or owner.account != c["account"]:

@@ -23,6 +23,7 @@ from engine.records import (
     SelfTrade,
     TimeInForce,
 )
+from tests.model import limits_model
 from tests.model.book_model import BUY, SELL
 from tests.model.checks_model import Command, Refused, refuse_if, target_text
 from tests.model.full import bands, enter, life
@@ -133,6 +134,7 @@ def _check(
         refuse_if(enters and book.is_full(side, px, but=order), RejectCode.TOO_MANY)
     crossed = len(wanted) == 2 and wanted[BUY][0] >= wanted[SELL][0]
     refuse_if(crossed, RejectCode.QUOTE_CROSSED)
+    _check_limits(model, book, c["account"], wanted, there)
     protection = book.protections.get(c["account"])
     refuse_if(protection is not None and protection.fired, RejectCode.MMP_ACTIVE)
     # What a side that goes gives back is there for the next command.
@@ -140,6 +142,28 @@ def _check(
     refuse_if(slots > model.limits.orders_max, RejectCode.ORDERS_FULL)
     refuse_if(_is_new_and_too_many(model, book, c["account"]), RejectCode.ORDERS_FULL)
     _check_levels(model, book, wanted, there)
+
+
+def _check_limits(
+    model: ExchangeModel,
+    book: FullBook,
+    account: int,
+    wanted: dict[int, tuple[int, int]],
+    there: dict[int, FullOrder],
+) -> None:
+    # 403 to 406 of both sides, the lowest code first: the quantity of a side is what is open of it.
+    more = len(wanted) - len(there)
+    refusals = []
+    for side, (px, qty) in wanted.items():
+        old = there.get(side)
+        before = limits_model.Size(old.leaves, old.leaves * old.px) if old else (0, 0)
+        sizes = limits_model.Size(*before), limits_model.Size(qty, qty * px)
+        try:
+            limits_model.check(model, book, account, side, *sizes, orders=max(more, 0))
+        except Refused as refusal:
+            refusals.append(refusal.code)
+    if refusals:
+        raise Refused(min(refusals))
 
 
 def _is_new_and_too_many(model: ExchangeModel, book: FullBook, account: int) -> bool:

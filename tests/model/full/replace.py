@@ -12,6 +12,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from engine.records import UNSTATED, Reason, RejectCode
+from tests.model import limits_model
 from tests.model.checks_model import Command, refuse_if
 from tests.model.full import bands, dry_run, enter, life, pegs, phases, stops
 from tests.model.full.book import FullBook
@@ -49,6 +50,8 @@ def replace(model: ExchangeModel, book: FullBook, order: FullOrder, c: Command) 
     leaves_its_place = wanted.total > order.gone and not _keeps_priority(order, wanted)
     if order.place == Place.BOOK and not is_peg and leaves_its_place:
         refuse_if(book.is_full(order.side, wanted.px, but=order), RejectCode.TOO_MANY)
+    if wanted.total > order.gone:
+        _check_limits(model, book, order, wanted)
     waits = any(leg is order for leg in book.parked_legs)
     if wanted.trigger != order.trigger and not waits:
         stops.check(book, wanted)
@@ -57,6 +60,20 @@ def replace(model: ExchangeModel, book: FullBook, order: FullOrder, c: Command) 
     yield from _apply(model, book, order, wanted, minimum=bool(c["min_qty"]))
     if other is not None and resized is not None and other.order_id in model.orders:
         yield from _apply(model, book, other, resized, minimum=False)
+
+
+def _check_limits(
+    model: ExchangeModel, book: FullBook, order: FullOrder, wanted: FullOrder
+) -> None:
+    # 403 to 406. A triggered stop is what it became.
+    def size(one: FullOrder, px: int) -> limits_model.Size:
+        waits = (one.activation or one.trigger) if one.is_stop else 0
+        if one.order_type in TRAILING and one.is_stop:
+            waits = one.activation
+        return limits_model.worth(book, one.side, one.total, px, waits)
+
+    before, after = size(order, order.stated_px), size(wanted, wanted.px)
+    limits_model.check_replace(model, book, order, before, after)
 
 
 def _resized_sibling(

@@ -105,7 +105,7 @@ for _name, _offset in (
     ("durable_lag", LAG_W * 8),
 ):
     assert layout_offset(COMMAND, _name) == _offset, _name
-LOW32, LAG_MAX = 0xFFFFFFFF, 0x7FFFFFFF
+LOW48, LAG_MAX = (1 << 48) - 1, 0x7FFFFFFF
 
 
 @helper
@@ -128,7 +128,7 @@ def record_stage(s, j, staging_words, command_words, index):
         if word == IN_SEQ_W:
             value = in_seq
         elif word == TAG_W:
-            value = (value & LOW32) | (np.int64(RULES_VERSION) << 48)
+            value = (value & LOW48) | (np.int64(RULES_VERSION) << 48)  # tag, decision_code
         elif word == IN_TS_W:
             value = np.int64(s[IN_TS])
         elif word == AMOUNT_W:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from engine.book_state import (
     state_bytes,
     state_layout,
 )
-from engine.config import Instrument
+from engine.config import Config, Instrument, Journal, Rings
 from engine.event_ring import READER_POSITION
 from engine.loop_words import BATCH_MAX, STOP
 from engine.records import (
@@ -36,9 +38,11 @@ from engine.records import (
     pack_name,
 )
 from engine.replay import Replay
+from engine.rerun import Rerun
 from engine.shard_loop import RETURN_IDLE, Ports, shard_ports_private, shard_run, work_waits
 from engine.state_hash import state_hash
 from engine.step import step_batch, work_batch
+from tests.engine.kept import make_directory
 
 pytestmark = [pytest.mark.flavour, pytest.mark.timeout(300)]
 
@@ -198,6 +202,28 @@ def test_what_the_journal_has_is_not_done_again_and_what_it_lacks_is(lost: int) 
         shard_run(state.table, ports)
     assert activated(events_of(state, 0)) == [120, 119]
     assert state_hash(state) == state_hash(whole)
+
+
+def test_lists_come_back_from_the_journal_as_the_loop_wrote_it(tmp_path: Path) -> None:
+    """Through staging and files: a leg that lost what list it is of would come back alone."""
+    commands = story()
+    again = Rerun(make_directory(str(tmp_path / "d"), config(), [commands]), 0)
+    told = np.concatenate(list(again.follow()))
+    assert activated(told) == [120, 119]
+    assert (told["kind"] == EventKind.PARKED).sum() == 2
+    assert state_digest(again.state) == state_digest(finished())
+
+
+def config() -> Config:
+    """Of a directory with the limits of these tests."""
+    return dataclasses.replace(
+        Config(),
+        instance="lists",
+        shards=1,
+        shard=LIMITS,
+        rings=Rings(event_capacity=RING),
+        journal=Journal(segment_bytes=1 << 16, staging_capacity=256, free_bytes_min=0),
+    )
 
 
 def test_an_activate_that_is_repeated_does_nothing() -> None:

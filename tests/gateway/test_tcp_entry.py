@@ -411,5 +411,5 @@ def test_serving_compiles_nothing_beyond_the_warm_up() -> None:
 
     through(test)
     found = {name: n for name, n in kernel_signatures().items() if name.startswith("gateway.")}
-    assert len(found) == 9
+    assert len(found) == 10
     assert set(found.values()) == {1}, found

@@ -116,8 +116,10 @@ def config_of(knobs: Knobs) -> Config:
         ),
         "throttles": (Throttle("unlimited", 0, 0),),
         "shard": ShardLimits(
-            knobs.orders_max, 64, 8, 16, 16, 16, 1000, knobs.slice_events, per_command,
-            knobs.batch_max,
+            orders_max=knobs.orders_max, levels_max=64, symbols_max=8, sessions_max=16,
+            accounts_max=16, text_ids_max=16, quoters_max=16, account_limits_max=16,
+            max_walk=1000, slice_events=knobs.slice_events, events_per_command_max=per_command,
+            batch_max=knobs.batch_max,
         ),
         "rings": Rings(4, knobs.command_capacity, max(2048, _power_of_two(4 * per_command))),
         "gateway": GatewayLimits(session_grace_s=2.0, auth_failure_delay_s=0.01, sessions_max=40),

@@ -7,7 +7,6 @@ import numpy as np
 
 from engine.book_rows import (
     ACCOUNT_KILLED,
-    LIMIT,
     ORDER_COUNTED,
     SESSION_ACCOUNT_KILLED,
     SESSION_FLAGS,
@@ -64,9 +63,9 @@ def _list_faults(state: ShardState) -> list[str]:
     used = _rows(state)
     if reached != len(used):
         faults.append(f"{len(used)} rows of limits in use, {reached} in lists")
-    blank = np.zeros(1, LIMIT)
-    free = np.flatnonzero(rows["account"] == 0)
-    faults += [f"free row {place}" for place in free.tolist() if rows[place] != blank[0]]
+    written = rows.view(np.uint8).reshape(len(rows), -1).any(axis=1)
+    free = np.flatnonzero(written & (rows["account"] == 0))
+    faults += [f"free row {place}" for place in free.tolist()]
     faults += [f"row {place} limits nothing" for place in used if not rows["limit"][place].any()]
     return faults
 

@@ -280,7 +280,7 @@ WISHES = st.lists(
 )
 
 
-@settings(max_examples=150 if JIT_DISABLED else 1500, deadline=None)
+@settings(max_examples=150 if JIT_DISABLED else 300, deadline=None)
 @given(wishes=WISHES, least_orders=st.integers(1, 3), percent=st.sampled_from((0, 30, 50, 100)))
 def test_any_batch(venue: Venue, wishes: list[Wish], least_orders: int, percent: int) -> None:
     agree(venue, wishes, least_orders, percent)

@@ -72,7 +72,7 @@ CHECKED = {"RINGBOOK_FLAVOUR": "check"}
 
 def _kernels(name: str, environ: dict[str, str]) -> Stage:
     # Compiled before any test's own time limit runs.
-    return Stage(f"kernels, {name}", _python("engine.warmup"), 900, environ)
+    return Stage(f"kernels, {name}", _python("engine.warmup"), 1500, environ)
 
 
 def _tests(

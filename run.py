@@ -521,7 +521,7 @@ def check() -> None:
 
 @app.command()
 def test() -> None:
-    """Run `make test`: lint, types, all tests (twenty-five minutes)."""
+    """Run `make test`: lint, types, all tests (half an hour)."""
     from cli.make import command
 
     raise typer.Exit(command("test"))
